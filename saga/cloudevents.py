@@ -25,11 +25,6 @@ import orjson
 from saga.errors import Unreadable
 from saga.log.base import Headers, Record, StoredRecord
 
-FAILED = "saga.failed.v1"  # a technical failure; may be retried
-NOTHING = "saga.nothing.v1"  # compensate: there was nothing to undo; verify: it never happened and never will
-EXPIRED = "saga.expired.v1"  # the command is older than the participant's memory: its outcome is unknown
-PROTOCOL_TYPES = {"failed": FAILED, "nothing": NOTHING, "expired": EXPIRED}
-
 _CONTEXT = ("id", "type", "source", "time", "subject", "specversion")
 
 

@@ -21,6 +21,11 @@ from pydantic import BaseModel, ConfigDict
 from saga.errors import DefinitionError
 
 TYPE = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)+\.v[0-9]+")
+FAILED = "saga.failed.v1"  # a technical failure; may be retried
+NOTHING = "saga.nothing.v1"  # compensate: there was nothing to undo; verify: it never happened and never will
+EXPIRED = "saga.expired.v1"  # the command is older than the participant's memory: its outcome is unknown
+PROTOCOL_TYPES = {"failed": FAILED, "nothing": NOTHING, "expired": EXPIRED}  # by outcome: answers that are no domain event
+
 SERVICE = re.compile(r"[a-z][a-z0-9_-]*")
 
 

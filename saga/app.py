@@ -1,0 +1,77 @@
+"""What belongs together in one deployment: the sagas, the participants that take their commands, and how many partitions.
+
+    app = App(sagas=[checkout], participants=[payment, inventory], begin="earliest")
+
+The command line finds it by `[tool.saga] app = "services:app"` in pyproject.toml, or by `--app`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tomllib
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from saga.engine.book import Book
+from saga.engine.definition import Saga
+from saga.errors import Misconfigured
+from saga.participant import Participant
+
+DEFAULT_PARTITIONS = 16  # fixed when the topics are created; more orchestrators than partitions would be idle
+Begin = Literal["earliest", "latest"] | datetime
+
+
+class App:
+    """The composition root. `begin` says where an input topic is first read from: its earliest or latest record, or a time.
+
+    Raises Misconfigured, or DefinitionError with file and line, for a mistake in what it is given.
+    """
+
+    def __init__(
+        self,
+        *,
+        sagas: Sequence[Saga[Any, Any]],
+        participants: Sequence[Participant] = (),
+        begin: Begin,
+        partitions: int = DEFAULT_PARTITIONS,
+    ) -> None:
+        if partitions < 1:
+            raise Misconfigured(f"partitions must be at least 1, not {partitions}")
+        if isinstance(begin, datetime) and begin.tzinfo is None:
+            raise Misconfigured("begin= needs a time zone")
+        names = [participant.name for participant in participants]
+        if len(set(names)) < len(names):
+            raise Misconfigured(f"two participants have the same name: {sorted(names)}")
+        self.book = Book(sagas)
+        self.participants = {participant.name: participant for participant in participants}
+        self.partitions = partitions
+        self.begin = begin
+
+
+def find_app(name: str | None, directory: Path) -> App:
+    """The App named "module:attribute", or by [tool.saga] in the nearest pyproject.toml at or above `directory`.
+
+    Raises Misconfigured, saying what was looked for and where.
+    """
+    if name is None:
+        for folder in (directory, *directory.parents):
+            file = folder / "pyproject.toml"
+            if file.is_file():
+                name = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("saga", {}).get("app")
+                directory = folder
+                break
+    if not name or ":" not in name:
+        raise Misconfigured(f'no app is named: write [tool.saga] app = "module:app" in pyproject.toml, or --app (looked from {directory})')
+    module, _, attribute = name.partition(":")
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise Misconfigured(f"the app {name!r} cannot be imported from {directory}: {error}") from error
+    if not isinstance(found, App):
+        raise Misconfigured(f"{name!r} is a {type(found).__name__}, not an App")
+    return found

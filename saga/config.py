@@ -1,0 +1,63 @@
+"""Settings of a process: read once from the environment, frozen, passed down. Nothing else reads the environment.
+
+    SAGA_BOOTSTRAP          where Kafka answers, host:port[,host:port]
+    SAGA_PREFIX             put before every topic and group name ("" by default)
+    SAGA_GROUP              the consumer group of the orchestrators ("saga")
+    SAGA_DEV                1: one broker is enough (replication 1); for development only
+    SAGA_HTTP               host:port of /metrics, /healthz and /readyz (127.0.0.1:9464); port 0 takes any free one
+    SAGA_SESSION_SECONDS    after this long without a sign of life a process has lost its partitions (10)
+    SAGA_TIMEOUT_SECONDS    how long one answer of the log may take (10)
+    SAGA_SNAPSHOT_BYTES     a journal grows by at least this much between snapshots (16 MiB)
+    SAGA_SNAPSHOT_SECONDS   … or by this much time, if anything was decided (3600)
+    SAGA_HISTORY_DAYS       journal records older than this may be trimmed, up to a snapshot; 0 keeps everything (0)
+    SAGA_SECURITY           JSON of aiokafka's security settings (security_protocol, sasl_…); empty: plain text
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from saga.errors import Misconfigured
+
+
+@dataclass(frozen=True)
+class Config:
+    bootstrap: str = "127.0.0.1:9092"
+    prefix: str = ""
+    group: str = "saga"
+    dev: bool = False
+    http: str = "127.0.0.1:9464"
+    session_seconds: float = 10.0
+    timeout_seconds: float = 10.0
+    snapshot_bytes: int = 16 * 1024 * 1024
+    snapshot_seconds: float = 3600.0
+    history_days: float = 0.0
+    security: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def read(environment: Mapping[str, str] = os.environ) -> Config:
+        """The settings from the environment. Raises Misconfigured for a value that does not fit."""
+        known = {f"SAGA_{f.name.upper()}": f for f in fields(Config)}
+        given: dict[str, Any] = {}
+        for name, f in known.items():
+            text = environment.get(name, "")
+            if text == "":
+                continue
+            try:
+                given[f.name] = _READ[str(f.type)](text)
+            except ValueError as error:
+                raise Misconfigured(f"{name}={text!r} is not a {f.type}: {error}") from None
+        return Config(**given)
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("0", "1", "true", "false", "yes", "no"):
+        raise ValueError("write 1 or 0")
+    return text.lower() in ("1", "true", "yes")
+
+
+_READ: dict[str, Any] = {"str": str, "bool": _flag, "int": int, "float": float, "Mapping[str, Any]": json.loads}

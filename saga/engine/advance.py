@@ -1,0 +1,111 @@
+"""What follows once a step has moved: new steps, compensations in their order, the end, or a wait for an operator.
+
+Forward: a step starts when all before it are done, as long as nothing failed.
+
+Back: a naive coordinator compensates the moment something fails. That is too early: a parallel branch may still be on its way, and its
+effect would be missed or would come after its own compensation. So first every branch settles (S16), and then a compensation starts
+only when everything that depended on its step is out of the way (S22). A step with nothing to undo is out of the way when all that
+depended on it is.
+"""
+
+from __future__ import annotations
+
+from saga.engine.draft import Draft
+from saga.engine.state import UNSETTLED, Cause, Phase, Status, Waits
+
+
+def advance(draft: Draft) -> None:
+    """Take every step that is possible now."""
+    state = draft.state
+    if state.phase is Phase.RUNNING:
+        _forward(draft)
+    elif state.phase is Phase.COMPENSATING:
+        _back(draft)
+    if state.live and state.parked is None:
+        _park_if_quiet(draft)
+
+
+def turn_back(draft: Draft, cause: Cause) -> None:
+    """From now on this instance compensates: no new step, no further attempt of what will be undone (S13)."""
+    state = draft.state
+    if state.phase is not Phase.RUNNING:
+        return
+    state.phase = Phase.COMPENSATING
+    state.cause = cause
+    for name, step in list(state.steps.items()):
+        if step.status is Status.EXECUTING and step.waits is Waits.RETRY:
+            settle_unknown(draft, name, step.reason)
+
+
+def settle_unknown(draft: Draft, name: str, why: str) -> None:
+    """A step got no answer and will get no further attempt: what then, by its policy (S14, S21)."""
+    state, step = draft.state, draft.step(name)
+    policy = step.unknown or ("verify" if step.finder else "compensate" if step.compensation_class else "park")
+    going_back = state.phase is Phase.COMPENSATING and not step.pivot
+    if policy == "park" and (step.unknown == "park" or not going_back):
+        draft.set(name, waits=Waits.OPERATOR, due=None, answer="unknown", reason=why)
+    elif policy == "verify" and not going_back:
+        draft.set(name, answer="unknown")
+        draft.begin(name, Status.VERIFYING)
+    else:
+        # What may have happened is compensated like what did; the participant answers `nothing` if it never ran.
+        draft.set(name, status=Status.UNKNOWN, waits=Waits.NOTHING, due=None, answer="unknown", reason=why)
+        turn_back(draft, Cause("unknown", name, why))
+
+
+def _forward(draft: Draft) -> None:
+    state, graph = draft.state, draft.saga.graph
+    for name, before in graph.before.items():
+        if name not in state.steps and all(_is(draft, other, Status.DONE) for other in before):
+            draft.execute(name)
+    if len(state.steps) == len(graph.steps) and all(step.status is Status.DONE for step in state.steps.values()):
+        draft.end(Phase.COMPLETED)
+
+
+def _back(draft: Draft) -> None:
+    state, graph = draft.state, draft.saga.graph
+    if any(step.status in UNSETTLED for step in state.steps.values()):
+        return
+    cleared: dict[str, bool] = {}
+
+    def clear(name: str) -> bool:
+        """Is this step out of the way: whatever depended on it undone, and it itself undone or without effect?"""
+        if name not in cleared:
+            after = [clear(other) for other in graph.next[name]]  # all of them, not only up to the first that is not
+            cleared[name] = all(after) and not _to_undo(draft, name)
+        return cleared[name]
+
+    for name in graph.steps:
+        clear(name)
+    for name in graph.steps:
+        if _is(draft, name, Status.DONE, Status.UNKNOWN) and _to_undo(draft, name) and all(cleared[n] for n in graph.next[name]):
+            draft.begin(name, Status.COMPENSATING)
+    if all(cleared.values()):
+        draft.end(Phase.COMPENSATED)
+
+
+def _to_undo(draft: Draft, name: str) -> bool:
+    """Does this step have an effect, or perhaps one, that its compensation has not yet undone?"""
+    if _is(draft, name, Status.COMPENSATING):
+        return True
+    return draft.step(name).compensation_class is not None and _is(draft, name, Status.DONE, Status.UNKNOWN)
+
+
+def _is(draft: Draft, name: str, *statuses: Status) -> bool:
+    step = draft.state.steps.get(name)
+    return step is not None and step.status in statuses
+
+
+def _park_if_quiet(draft: Draft) -> None:
+    """Nothing moves any more by itself, and a step needs an operator: the instance parks.
+
+    Not earlier: what is independent of the step that is stuck still goes on (S24).
+    """
+    steps = draft.state.steps
+    if any(step.waits in (Waits.REPLY, Waits.RETRY) for step in steps.values()):
+        return
+    stuck = [(name, step) for name, step in steps.items() if step.waits is Waits.OPERATOR]
+    assert stuck, f"{draft.state.id} neither moves nor waits: {steps}"
+    name, step = stuck[0]
+    reason = {Status.VERIFYING: "unverified", Status.COMPENSATING: "compensation"}.get(step.status, step.answer or "unknown")
+    draft.park(reason, name, step.reason, holds=False)

@@ -1,0 +1,267 @@
+"""decide(saga, state, input, now) → Decision: what one input means for one instance. Pure: no clock, no chance, no I/O.
+
+The naive way is a handler per message that loads a row, changes it and sends the next command. It fails where two facts meet: a
+reply and a time-out, a refusal and a parallel branch, a crash between the change and the command. Here every input, late, doubled or
+absurd, becomes one decision; deciding works on a copy; and what leaves is part of the decision, so it is durable before it is sent.
+
+The order of the questions below is the order in which they are asked:
+
+    1. Was this input decided before? (S11)             → nothing changes
+    2. Is it a start?                                    → a new instance; or a repeat, or a conflict (S6)
+    3. Has the saga ended, or is it another version?    → nothing changes; or it parks (S5)
+    4. Is the instance held by an operator's decision?   → the input is kept, in order (S29)
+    5. Take it: move its step, then everything that follows (`replies`, `advance`)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from saga.engine.advance import advance, settle_unknown, turn_back
+from saga.engine.apply import diff
+from saga.engine.book import brief
+from saga.engine.decision import Announce, DeadLetter, Decision, Input, Kind, Output
+from saga.engine.definition import Saga
+from saga.engine.draft import Draft, UserCodeRaised
+from saga.engine.policy import MAX_DECISIONS, MAX_KEPT
+from saga.engine.replies import Contradiction, Ignored, attempt_failed, take_reply
+from saga.engine.state import Cause, Instance, Phase, Status, Waits, instance_id
+
+
+def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, now: int, key: str = "") -> Decision:
+    """What `given` means for the instance `state` (None: there is none yet, then `key` is its business id). `now` in ms.
+
+    `saga` is the definition registered under the instance's name, None if there is none any more. `state` is not changed.
+    """
+    if state is None:
+        if given.kind is not Kind.START or saga is None:
+            return Decision("", 0, key, given, "unmatched", detail="no such instance")
+        return _start(saga, given, now, key)
+    if given.identity and given.identity in state.seen:
+        return _nothing(state, given, "duplicate")
+    if given.kind is Kind.START:
+        return _started_before(state, given)
+    if given.kind is Kind.REPLY and not given.attributes["sagacommand"].startswith(state.id + ":"):
+        return _nothing(state, given, "unmatched", "it answers another run")
+    if saga is None or saga.version != state.version:
+        return _other_version(saga, state, given, now)
+    draft = Draft(saga, state.copy(), now)
+    if given.kind is Kind.OPERATOR:
+        note, detail = _retry(draft, given)
+    elif state.parked is not None and state.parked.holds:
+        note, detail = _keep(draft, given, "kept")
+    elif state.live and state.seq + 1 >= state.limit:
+        draft.park("limit", detail=f"{state.limit} decisions", holds=True)
+        note, detail = _keep(draft, given, "parked")
+    else:
+        draft, note, detail = _try(draft, given)
+    return _decision(state, draft, given, note, detail)
+
+
+def _start(saga: Saga[Any, Any], given: Input, now: int, key: str) -> Decision:
+    state = Instance(
+        id=instance_id(saga.name, key, now),
+        saga=saga.name,
+        key=key,
+        version=saga.version,
+        hash=saga.graph.hash,
+        started=now,
+        deadline=now + round(saga.deadline.total_seconds() * 1000),
+        digest=_digest(given.data),
+        trace=given.attributes.get("traceparent", ""),
+        limit=MAX_DECISIONS,
+    )
+    draft = Draft(saga, state, now)
+    draft.announce("started")
+    draft, note, detail = _try(draft, given)
+    return _decision(None, draft, given, note, detail)
+
+
+def _started_before(state: Instance, given: Input) -> Decision:
+    """S6: the same payload is answered as before; another payload under the same key is a conflict."""
+    about = {"saga": state.saga, "key": state.key, "instance": state.id, "version": state.version}
+    if _digest(given.data) != state.digest:
+        detail = f"{state.saga} {state.key!r} was started with another payload"
+        rejected = Announce(
+            "saga.rejected.v1", f"{state.id}:rejected:{given.identity}", {**about, "reason": "conflict", "detail": detail}
+        )
+        return _nothing(state, given, "conflict", detail, (rejected, DeadLetter("conflict", detail)))
+    what = "started" if state.live else str(state.phase)
+    return _nothing(state, given, "repeated-start", "", (Announce(f"saga.{what}.v1", f"{state.id}:{what}", _answer(state, about)),))
+
+
+def _answer(state: Instance, about: dict[str, Any]) -> dict[str, Any]:
+    if state.live:
+        return about
+    why = {} if state.cause is None else {"why": state.cause.why, "step": state.cause.step, "detail": state.cause.detail}
+    return {**about, "data": state.data, **why}
+
+
+def _other_version(saga: Saga[Any, Any] | None, state: Instance, given: Input, now: int) -> Decision:
+    """S5: an instance is pinned to the version it started with; without that version nothing can be decided."""
+    if not state.live:
+        return _nothing(state, given, "after-end")
+    there = "is not registered" if saga is None else f"is registered in version {saga.version} only"
+    detail = f"the instance runs version {state.version}; {state.saga!r} {there}"
+    if given.kind is Kind.OPERATOR:
+        return _nothing(state, given, "operator-refused", detail)
+    draft = Draft(saga, state.copy(), now) if saga is not None else Draft(_NO_SAGA, state.copy(), now)
+    if state.parked is None or not state.parked.holds:
+        draft.park("version", detail=detail, holds=True)
+    note, detail = _keep(draft, given, "kept")
+    return _decision(state, draft, given, note, detail)
+
+
+_NO_SAGA: Any = None  # a draft that only parks asks nothing of its definition
+
+
+def _try(draft: Draft, given: Input, *, believe: bool = False) -> tuple[Draft, str, str]:
+    """Take one input; if it cannot be taken, all is as it was before, but for what must be remembered of it."""
+    trial = Draft(draft.saga, draft.state.copy(), draft.now)
+    try:
+        note = _take(trial, given, believe)
+    except Ignored as ignored:
+        return draft, ignored.reason, ignored.detail
+    except ValidationError as error:
+        draft.outputs.append(DeadLetter("schema", brief(error)))
+        return draft, "deadletter", brief(error)
+    except UserCodeRaised as raised:
+        draft.park(raised.reason, raised.step, raised.detail, holds=True)
+        return draft, *_keep(draft, given, "parked")
+    except Contradiction as contradiction:
+        if not draft.state.live:
+            draft.outputs.append(DeadLetter("contradiction", contradiction.detail))
+            return draft, "contradiction", contradiction.detail
+        draft.park("contradiction", contradiction.step, contradiction.detail, holds=True)
+        return draft, *_keep(draft, given, "parked")
+    trial.outputs[:0] = draft.outputs
+    trial.data_changed |= draft.data_changed
+    return trial, note, ""
+
+
+def _take(draft: Draft, given: Input, believe: bool) -> str:
+    if given.kind is Kind.START:
+        event = draft.call("", draft.saga.starts_on.model_validate, given.data)
+        assert draft.saga.begin is not None
+        draft.put_data("", draft.call("", draft.saga.begin, event))
+        note = "started"
+    elif given.kind is Kind.REPLY:
+        note = take_reply(draft, given, believe=believe)
+    elif not draft.state.live:
+        raise Ignored("after-end")
+    elif given.kind is Kind.TIMER:
+        note = _timer(draft, given.data["step"], given.data["due"])
+    else:
+        _move_stuck_steps(draft)
+        note = "retried"
+    if not draft.state.live:
+        raise Ignored("after-end")
+    draft.state.parked = None
+    advance(draft)
+    return note
+
+
+def _timer(draft: Draft, name: str, due: int) -> str:
+    """S26: a timer speaks of one attempt of one step; when that has settled, it is void."""
+    state = draft.state
+    if name == "":
+        if state.deadline_over or state.deadline != due:
+            raise Ignored("void")
+        return _deadline(draft)
+    step = state.steps[name]
+    if step.due != due:
+        raise Ignored("void")
+    if step.waits is Waits.RETRY:
+        draft.again(name)
+        return "retry"
+    attempt_failed(draft, name, f"no reply to attempt {step.attempt}")
+    return "timed-out"
+
+
+def _deadline(draft: Draft) -> str:
+    """S25: before the pivot the deadline turns the saga back; after it, it only alerts. S21: between, the pivot's outcome decides."""
+    state = draft.state
+    state.deadline_over = True
+    pivot = state.steps.get(draft.saga.graph.pivot or "")
+    if pivot is not None and state.phase is Phase.RUNNING:
+        if pivot.status is Status.EXECUTING and pivot.waits is Waits.RETRY:
+            settle_unknown(draft, draft.saga.graph.pivot or "", f"the deadline passed; {pivot.reason}")
+        return "deadline"
+    turn_back(draft, Cause("deadline", detail="the saga's deadline passed"))
+    for name, step in list(state.steps.items()):
+        if step.status is Status.EXECUTING and step.waits is Waits.REPLY and step.due is None:
+            settle_unknown(draft, name, "the saga's deadline passed")
+    return "deadline"
+
+
+def _retry(draft: Draft, given: Input) -> tuple[str, str]:
+    """An operator lets a parked instance go on: kept inputs in order until one raises again (S29), or the steps that are stuck."""
+    state, parked = draft.state, draft.state.parked
+    if parked is None:
+        return "operator-refused", f"it is not parked but {state.phase}"
+    pivot_went_through = parked.reason == "contradiction" and state.phase is Phase.COMPENSATING and draft.step(parked.step).pivot
+    if pivot_went_through:
+        return "operator-refused", "the pivot happened although the participant had denied it, and others are already compensated"
+    if parked.reason == "limit":
+        state.limit += MAX_DECISIONS
+    kept = [Input.from_json(item) for item in state.kept] if parked.holds else [given]
+    state.parked, state.kept = None, []
+    note = "retried"
+    for index, item in enumerate(kept):
+        trial, _note, _detail = _try(draft, item, believe=index == 0 and parked.reason == "contradiction")
+        draft.state, draft.outputs, draft.data_changed = trial.state, trial.outputs, trial.data_changed
+        if draft.state.parked is not None and draft.state.parked.holds:
+            draft.state.kept += [item.to_json() for item in kept[index + 1 :]]
+            note = "parked"
+            break
+    return note, ""
+
+
+def _move_stuck_steps(draft: Draft) -> None:
+    for name, step in list(draft.state.steps.items()):
+        if step.waits is not Waits.OPERATOR:
+            continue
+        if step.status is Status.EXECUTING and draft.state.phase is Phase.COMPENSATING:
+            draft.set(name, status=Status.UNKNOWN, waits=Waits.NOTHING)  # what will be undone is not tried again (S13)
+        elif step.answer in ("refused", "nothing"):
+            draft.fresh(name)
+        else:
+            draft.set(name, first=step.attempt + 1)
+            draft.again(name)
+
+
+def _keep(draft: Draft, given: Input, note: str) -> tuple[str, str]:
+    """Keep an input for later; if too many wait already, it goes to the dead letters, from where it can be redriven (S32)."""
+    if len(draft.state.kept) >= MAX_KEPT:
+        draft.outputs.append(DeadLetter("kept-full", f"{MAX_KEPT} inputs wait for an operator already"))
+        return "deadletter", "kept-full"
+    draft.state.kept.append(given.to_json())
+    return note, ""
+
+
+def _decision(before: Instance | None, draft: Draft, given: Input, note: str, detail: str) -> Decision:
+    draft.finish(before)
+    state = draft.state
+    return Decision(
+        instance=state.id,
+        seq=state.seq + 1,
+        key=state.key,
+        input=given,
+        note=note,
+        detail=detail,
+        patch=diff(before, state),
+        data=(state.data,) if draft.data_changed else None,
+        outputs=tuple(draft.outputs),
+    )
+
+
+def _nothing(state: Instance, given: Input, note: str, detail: str = "", outputs: tuple[Output, ...] = ()) -> Decision:
+    return Decision(state.id, state.seq + 1, state.key, given, note, detail, outputs=outputs)
+
+
+def _digest(data: Any) -> str:
+    return hashlib.blake2b(orjson.dumps(data, option=orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()

@@ -1,0 +1,201 @@
+"""A draft: one instance being decided. It holds the working copy, runs the user's functions, and collects what is to leave.
+
+User code may do anything, also raise. Whatever it does wrong comes out as UserCodeRaised, and the decision that called it starts again
+from where it was: the instance parks and keeps its input (S29).
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+
+from saga.engine.decision import Announce, Output, Send
+from saga.engine.definition import Saga, Step
+from saga.engine.messages import Command
+from saga.engine.policy import COMPENSATE_RETRY, MAX_DATA_BYTES, VERIFY_RETRY, Retry
+from saga.engine.state import ACTION_OF, Action, Instance, Parked, Phase, Status, StepState, Waits, command_id
+
+
+class UserCodeRaised(Exception):
+    """A function of the definition raised, or returned what it must not."""
+
+    def __init__(self, step: str, detail: str, reason: str = "user-code") -> None:
+        super().__init__(detail)
+        self.step = step
+        self.detail = detail
+        self.reason = reason
+
+
+class Draft:
+    """A working copy of an instance. `now` is the partition's time in ms."""
+
+    def __init__(self, saga: Saga[Any, Any], state: Instance, now: int) -> None:
+        self.saga = saga
+        self.state = state
+        self.now = now
+        self.outputs: list[Output] = []
+        self.data_changed = False
+        self._model: BaseModel | None = None
+
+    def step(self, name: str) -> Step[Any, Any]:
+        return self.saga.steps[name]
+
+    def set(self, name: str, **changes: Any) -> StepState:
+        state = self.state.steps[name] = replace(self.state.steps[name], **changes)
+        return state
+
+    # --- the user's functions -------------------------------------------------------------------------------------------------
+
+    def call(self, step: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except Exception as error:
+            lines = traceback.format_exception(error)
+            raise UserCodeRaised(step, "".join(lines)[-4000:]) from error
+
+    def model(self) -> BaseModel:
+        """The instance's data as the user's class."""
+        if self._model is None:
+            self._model = self.call("", self.saga.data.model_validate, self.state.data)
+        return self._model
+
+    def put_data(self, step: str, data: Any) -> None:
+        """Take over what `start` or `done` returned. Raises UserCodeRaised if it is not the saga's data, or too large (S32)."""
+        if not isinstance(data, self.saga.data):
+            raise UserCodeRaised(step, f"{step or 'start'} must return a {self.saga.data.__name__}, not {type(data).__name__}")
+        value = self.call(step, data.model_dump, mode="json")
+        self._limit(step, value, "the instance's data")
+        self._model = None
+        self.state.data = value
+        self.data_changed = True
+
+    def command(self, step: str, function: Callable[..., Any], expected: type[Command[Any]], *arguments: Any) -> Any:
+        """Ask the user's function for a command, as JSON data."""
+        made = self.call(step, function, self.model(), *arguments)
+        if not isinstance(made, expected):
+            raise UserCodeRaised(step, f"{step} must return a {expected.__name__}, not {type(made).__name__}")
+        data = self.call(step, made.model_dump, mode="json")
+        self._limit(step, data, f"the command {expected.__name__}")
+        return data
+
+    def _limit(self, step: str, value: Any, what: str) -> None:
+        try:
+            size = len(orjson.dumps(value))
+        except TypeError as error:
+            raise UserCodeRaised(step, f"{what} cannot be written as JSON: {error}") from error
+        if size > MAX_DATA_BYTES:
+            raise UserCodeRaised(step, f"{what} has {size} bytes; at most {MAX_DATA_BYTES} are possible", "too-large")
+
+    # --- commands ---------------------------------------------------------------------------------------------------------------
+
+    def execute(self, name: str) -> None:
+        """Decide a step's command for the first time (from here on its compensation counts as registered: S9)."""
+        step = self.step(name)
+        data = self.command(name, step.command, step.command_class)
+        self.state.steps[name] = StepState(decided=self.now, sent=data)
+        self._send(name, data)
+
+    def begin(self, name: str, status: Status) -> None:
+        """Begin to verify or to compensate a step."""
+        self.set(name, status=status, attempt=1, first=1, decided=self.now, reason="")
+        self._send(name, self._question(name))
+
+    def again(self, name: str) -> None:
+        """The next attempt of the command that is out: the same id, the next number (S13)."""
+        state = self.state.steps[name]
+        self.set(name, attempt=state.attempt + 1)
+        self._send(name, state.sent if state.status is Status.EXECUTING else self._question(name))
+
+    def fresh(self, name: str) -> None:
+        """A new round, under a new command id: for an operator who repeats what was refused, which had no effect (S12)."""
+        state = self.state.steps[name]
+        counter = "round" if state.status is Status.EXECUTING else "undo_round"
+        self.set(name, attempt=0, first=1, decided=self.now, answer="", reason="", **{counter: getattr(state, counter) + 1})
+        self.again(name)
+
+    def _question(self, name: str) -> Any:
+        step, state = self.step(name), self.state.steps[name]
+        sent = self.call(name, step.command_class.model_validate, state.sent)
+        if state.status is Status.VERIFYING:
+            assert step.finder is not None
+            assert step.finder_class is not None
+            return self.command(name, step.finder, step.finder_class, sent)
+        assert callable(step.compensation)
+        assert step.compensation_class is not None
+        return self.command(name, step.compensation, step.compensation_class, sent)
+
+    def _send(self, name: str, data: Any) -> None:
+        step, state = self.step(name), self.state.steps[name]
+        action = ACTION_OF[state.status]
+        command = self.command_class(name, action)
+        due = None if step.timeout is None else self.now + round(step.timeout.total_seconds() * 1000)
+        self.set(name, waits=Waits.REPLY, due=due)
+        send = Send(
+            service=command.__service__,
+            type=command.__type__,
+            command=self.command_id(name, action),
+            action=action,
+            attempt=state.attempt,
+            time=state.decided,
+            data=data,
+            subject="" if action is Action.EXECUTE else self.command_id(name, Action.EXECUTE),
+        )
+        self.outputs.append(send)
+
+    def command_class(self, name: str, action: Action) -> type[Command[Any]]:
+        step = self.step(name)
+        by_action = {
+            Action.EXECUTE: step.command_class,
+            Action.VERIFY: step.finder_class,
+            Action.COMPENSATE: step.compensation_class,
+        }
+        found: type[Command[Any]] | None = by_action[action]
+        assert found is not None, f"{name} has nothing to {action} with"
+        return found
+
+    def command_id(self, name: str, action: Action) -> str:
+        state = self.state.steps[name]
+        rounds = {Action.EXECUTE: state.round, Action.VERIFY: 1, Action.COMPENSATE: state.undo_round}
+        return command_id(self.state.id, name, action, rounds[action])
+
+    def retry_policy(self, name: str, action: Action) -> Retry:
+        return {Action.EXECUTE: self.step(name).retry, Action.VERIFY: VERIFY_RETRY, Action.COMPENSATE: COMPENSATE_RETRY}[action]
+
+    # --- telling others -----------------------------------------------------------------------------------------------------------
+
+    def announce(self, what: str, **data: Any) -> None:
+        """An event on `saga.events`. Started, completed and compensated happen once; parked and resumed may happen again."""
+        state = self.state
+        once = what in ("started", "completed", "compensated")
+        self.outputs.append(
+            Announce(
+                type=f"saga.{what}.v1",
+                id=f"{state.id}:{what}" + ("" if once else f":{state.seq + 1}"),
+                data={"saga": state.saga, "key": state.key, "instance": state.id, "version": state.version, **data},
+            )
+        )
+
+    def park(self, reason: str, step: str = "", detail: str = "", *, holds: bool) -> None:
+        self.state.parked = Parked(reason, self.now, step, detail, holds)
+
+    def finish(self, before: Instance | None) -> None:
+        """Tell the world if this decision parked or resumed the instance; once, however often it did on the way."""
+        was, now = before.parked if before is not None else None, self.state.parked
+        if now is not None and now != was:
+            self.announce("parked", reason=now.reason, step=now.step, detail=now.detail)
+        elif now is None and was is not None:
+            self.announce("resumed")
+
+    def end(self, phase: Phase) -> None:
+        """The one outcome (P1 of the README): told with the data, and remembered for a while (S6)."""
+        self.state.phase = phase
+        self.state.ended = self.now
+        self.state.keep_until = self.now + round(self.saga.remember.total_seconds() * 1000)
+        cause = self.state.cause
+        why = {} if cause is None else {"why": cause.why, "step": cause.step, "detail": cause.detail}
+        self.announce(str(phase), data=self.state.data, **why)

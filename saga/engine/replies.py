@@ -1,0 +1,242 @@
+"""What a reply does to the step it answers: one table, by what it answers and where the step stands.
+
+A reply is believed only if it echoes a command id of this instance (S10), comes from the topic of the service that was asked, and has the
+type that the command names. `failed` and `expired` speak of one attempt; `done`, `refused` and `nothing` of the command, whichever
+attempt brought them. So a late `done` may meet a step that was given up long ago, and there the naive coordinator loses money: it
+ignores it (S15). Here it depends on what was promised since:
+
+    the step is …                    a late `done`
+    EXECUTING, VERIFYING             is the step's reply
+    UNKNOWN                          is noted; the step is compensated as one that did happen
+    COMPENSATING                     is noted; its compensation is on the way
+    COMPENSATED, undone              is only late: it was executed, then undone
+    COMPENSATED, "nothing to undo"   contradicts what the participant said: park, send nothing more
+    REFUSED                          contradicts what the participant said: park, send nothing more
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+from saga.engine.advance import settle_unknown, turn_back
+from saga.engine.decision import Input
+from saga.engine.draft import Draft
+from saga.engine.messages import PROTOCOL_TYPES, events_topic
+from saga.engine.state import Action, Cause, Phase, Status, StepState, Waits, command_id
+
+
+class Ignored(Exception):
+    """This reply changes nothing, because …"""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class Contradiction(Exception):
+    """This reply contradicts one that was accepted."""
+
+    def __init__(self, step: str, detail: str) -> None:
+        super().__init__(detail)
+        self.step = step
+        self.detail = detail
+
+
+class Outcome(StrEnum):
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    NOTHING = "nothing"
+    EXPIRED = "expired"
+
+
+class Reply:
+    """A reply that was found to belong to a step of this instance."""
+
+    def __init__(self, draft: Draft, given: Input) -> None:
+        """Raises Ignored if it belongs to nothing that this instance ever sent; ValidationError if its payload is invalid."""
+        self.input = given
+        self.command = given.attributes.get("sagacommand", "")
+        self.step, self.action = self._find(draft)
+        try:
+            self.outcome = Outcome(given.attributes.get("sagaoutcome", ""))
+        except ValueError:
+            raise Ignored("unmatched", f"no such outcome: {given.attributes.get('sagaoutcome')!r}") from None
+        attempt = given.attributes.get("sagaattempt", "")
+        self.attempt = int(attempt) if attempt.isdecimal() and len(attempt) < 10 else 0
+        self.message = self._message(draft)
+
+    def _find(self, draft: Draft) -> tuple[str, Action]:
+        """The step and action of the command id; older rounds of it too, as far as `done` is concerned."""
+        name, _, tail = self.command.removeprefix(draft.state.id + ":").partition(":")
+        text, _, round = tail.partition("~")
+        state = draft.state.steps.get(name)
+        if state is None or text not in tuple(Action):
+            raise Ignored("unmatched", f"no command {self.command!r} was sent")
+        action = Action(text)
+        rounds = {Action.EXECUTE: state.round, Action.COMPENSATE: state.undo_round, Action.VERIFY: 1}[action]
+        number = int(round) if round.isdecimal() and len(round) < 6 else 1
+        if number > rounds or self.command != command_id(draft.state.id, name, action, number):
+            raise Ignored("unmatched", f"no command {self.command!r} was sent")
+        self.old_round = number < rounds
+        return name, action
+
+    def _message(self, draft: Draft) -> Any:
+        step = draft.step(self.step)
+        classes = {Action.EXECUTE: step.command_class, Action.VERIFY: step.finder_class, Action.COMPENSATE: step.compensation_class}
+        command = classes[self.action]
+        if command is None:
+            raise Ignored("unmatched", f"{self.step} has nothing to {self.action} with")
+        if self.input.topic != events_topic(command.__service__):
+            raise Ignored(
+                "wrong-service", f"{command.__type__} is answered on {events_topic(command.__service__)}, not {self.input.topic}"
+            )
+        if self.outcome in (Outcome.DONE, Outcome.REFUSED):
+            expected = (command.__reply__,) if self.outcome is Outcome.DONE else command.__refusals__
+            for message in expected:
+                if message.__type__ == self.input.type:
+                    return message.model_validate(self.input.data)
+        elif PROTOCOL_TYPES[self.outcome] == self.input.type:
+            return None
+        raise Ignored("unmatched", f"{command.__type__} is not answered {self.outcome} by {self.input.type}")
+
+    @property
+    def reason(self) -> str:
+        data = self.input.data
+        said = data.get("reason", "") if isinstance(data, dict) else ""
+        return f"{self.input.type}: {said}"[:500] if said else self.input.type
+
+
+def take_reply(draft: Draft, given: Input, *, believe: bool = False) -> str:
+    """Settle the step that a reply answers; say in a word what happened.
+
+    `believe`: an operator looked at a contradiction and lets the later answer stand.
+    Raises Ignored, Contradiction, UserCodeRaised, or ValidationError for an invalid payload.
+    """
+    reply = Reply(draft, given)
+    state = draft.state.steps[reply.step]
+    if reply.outcome is Outcome.DONE and reply.action is not Action.COMPENSATE:
+        _done(draft, reply, state, believe)
+    elif reply.old_round:
+        raise Ignored("late", "it answers an earlier round")
+    else:
+        handler = _TABLE.get((reply.action, reply.outcome, state.status))
+        if handler is None:
+            raise Ignored("late", f"{reply.step} is {state.status}")
+        handler(draft, reply, state)
+    return str(reply.outcome)
+
+
+def _done(draft: Draft, reply: Reply, state: StepState, believe: bool) -> None:
+    told_no = (
+        reply.old_round
+        or state.status is Status.REFUSED
+        or (state.status is Status.COMPENSATED and state.answer == "nothing")
+        or (state.status is Status.EXECUTING and state.answer == "refused")
+    )
+    if told_no and not believe:
+        raise Contradiction(reply.step, f"{reply.command} was answered done after it had been answered {state.answer or 'refused'}")
+    if not told_no and state.status in (Status.DONE, Status.COMPENSATED):
+        raise Ignored("late", f"{reply.step} is {state.status}")
+    if state.status is Status.COMPENSATING:
+        if state.succeeded:
+            raise Ignored("late", f"{reply.step} is {state.status}")
+        draft.set(reply.step, succeeded=True)
+        return
+    if told_no and state.status is Status.COMPENSATED:
+        draft.set(reply.step, undo_round=state.undo_round + 1)
+    draft.set(reply.step, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer="done", reason="")
+    receive = draft.step(reply.step).receive
+    if receive is not None:
+        draft.put_data(reply.step, draft.call(reply.step, receive, draft.model(), reply.message))
+
+
+def _refused(draft: Draft, reply: Reply, _state: StepState) -> None:
+    """No effect, and final (S12): turn back; after the pivot an operator must help (S19)."""
+    if draft.saga.graph.retriable(reply.step):
+        draft.set(reply.step, waits=Waits.OPERATOR, due=None, answer="refused", reason=reply.reason)
+        return
+    draft.set(reply.step, status=Status.REFUSED, waits=Waits.NOTHING, due=None, answer=str(reply.outcome), reason=reply.reason)
+    turn_back(draft, Cause("refused", reply.step, reply.reason))
+
+
+def _failed(draft: Draft, reply: Reply, state: StepState) -> None:
+    _only_the_attempt_that_waits(reply, state)
+    attempt_failed(draft, reply.step, reply.reason)
+
+
+def _expired(draft: Draft, reply: Reply, state: StepState) -> None:
+    """The participant no longer remembers whether it did it: unknown; where there is no way on, an operator (S11)."""
+    _only_the_attempt_that_waits(reply, state)
+    if state.status is Status.EXECUTING and not draft.saga.graph.retriable(reply.step):
+        settle_unknown(draft, reply.step, "expired: the participant no longer remembers")
+    else:
+        draft.set(
+            reply.step, waits=Waits.OPERATOR, due=None, answer="expired", reason="expired: the participant no longer remembers"
+        )
+
+
+def _stuck(draft: Draft, reply: Reply, _state: StepState) -> None:
+    draft.set(
+        reply.step, waits=Waits.OPERATOR, due=None, answer=str(reply.outcome), reason=f"{reply.action} refused: {reply.reason}"
+    )
+
+
+def _undone(draft: Draft, reply: Reply, state: StepState) -> None:
+    if reply.outcome is Outcome.NOTHING and state.succeeded:
+        what = "there was nothing to compensate, it says, but it had said done"
+        draft.set(reply.step, waits=Waits.OPERATOR, due=None, answer="nothing", reason=what)
+        return
+    draft.set(reply.step, status=Status.COMPENSATED, waits=Waits.NOTHING, due=None, answer=str(reply.outcome), reason="")
+
+
+def _only_the_attempt_that_waits(reply: Reply, state: StepState) -> None:
+    if state.waits is not Waits.REPLY or reply.attempt != state.attempt:
+        raise Ignored("late", f"attempt {reply.attempt} of {reply.step} no longer waits")
+
+
+_Handler = Callable[[Draft, Reply, StepState], None]
+
+_TABLE: dict[tuple[Action, Outcome, Status], _Handler] = {
+    (Action.EXECUTE, Outcome.REFUSED, Status.EXECUTING): _refused,
+    (Action.EXECUTE, Outcome.REFUSED, Status.VERIFYING): _refused,
+    (Action.EXECUTE, Outcome.REFUSED, Status.UNKNOWN): _refused,
+    (Action.EXECUTE, Outcome.NOTHING, Status.EXECUTING): _refused,
+    (Action.EXECUTE, Outcome.NOTHING, Status.VERIFYING): _refused,
+    (Action.EXECUTE, Outcome.NOTHING, Status.UNKNOWN): _refused,
+    (Action.EXECUTE, Outcome.FAILED, Status.EXECUTING): _failed,
+    (Action.EXECUTE, Outcome.EXPIRED, Status.EXECUTING): _expired,
+    (Action.VERIFY, Outcome.NOTHING, Status.VERIFYING): _refused,
+    (Action.VERIFY, Outcome.REFUSED, Status.VERIFYING): _stuck,
+    (Action.VERIFY, Outcome.FAILED, Status.VERIFYING): _failed,
+    (Action.VERIFY, Outcome.EXPIRED, Status.VERIFYING): _expired,
+    (Action.COMPENSATE, Outcome.DONE, Status.COMPENSATING): _undone,
+    (Action.COMPENSATE, Outcome.NOTHING, Status.COMPENSATING): _undone,
+    (Action.COMPENSATE, Outcome.REFUSED, Status.COMPENSATING): _stuck,
+    (Action.COMPENSATE, Outcome.FAILED, Status.COMPENSATING): _failed,
+    (Action.COMPENSATE, Outcome.EXPIRED, Status.COMPENSATING): _expired,
+}
+
+
+def attempt_failed(draft: Draft, name: str, why: str) -> None:
+    """An attempt failed or timed out: the next one after a pause, or none (S13)."""
+    state = draft.state.steps[name]
+    action = {Status.EXECUTING: Action.EXECUTE, Status.VERIFYING: Action.VERIFY, Status.COMPENSATING: Action.COMPENSATE}[
+        state.status
+    ]
+    policy = draft.retry_policy(name, action)
+    failures = state.attempt - state.first + 1
+    retriable = draft.saga.graph.retriable(name)
+    given_up = action is Action.EXECUTE and not retriable and (draft.state.phase is Phase.COMPENSATING or draft.state.deadline_over)
+    if retriable or (failures < policy.attempts and not given_up):
+        pause = policy.pause(failures, f"{draft.state.id}:{name}:{action}")
+        draft.set(name, waits=Waits.RETRY, due=draft.now + pause, reason=why)
+    elif action is Action.EXECUTE:
+        settle_unknown(draft, name, why)
+    elif action is Action.VERIFY and draft.state.phase is Phase.COMPENSATING and not draft.step(name).pivot:
+        draft.set(name, status=Status.UNKNOWN, waits=Waits.NOTHING, due=None, reason=why)
+    else:
+        draft.set(name, waits=Waits.OPERATOR, due=None, answer="", reason=f"{why} (after {failures} attempts)")

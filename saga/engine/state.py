@@ -1,0 +1,233 @@
+"""What the engine knows of one instance, and the table of what a step can be.
+
+A step that was never decided has no entry. From its first command on it is in one of these states; the arrows are all there are:
+
+                      done                                             compensate: done | nothing
+        EXECUTING ───────────────▶ DONE ───────────▶ COMPENSATING ───────────────▶ COMPENSATED
+          │  │ │                    ▲                    ▲
+          │  │ │ verify says done   │                    │ a step that may have happened is
+          │  │ └──────▶ VERIFYING ──┘                    │ compensated like one that did (S14)
+          │  │              │ verify says nothing        │
+          │  │ refused      ▼                            │
+          │  └─────────▶ REFUSED   (no effect: S12)      │
+          │ no answer, given up                          │
+          └─────────────▶ UNKNOWN ───────────────────────┘
+
+EXECUTING, VERIFYING and COMPENSATING have a command out. What such a step waits for is a second, small fact: the reply to the
+attempt that is out, the time of the next attempt, or an operator, because nothing more will happen by itself.
+
+Why not one flat list of states: back-off and "waits for an operator" mean the same in all three, and a late reply must be judged by
+where the step stands, not by what it happens to wait for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+
+class Phase(StrEnum):
+    RUNNING = "running"
+    COMPENSATING = "compensating"
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+
+
+class Status(StrEnum):
+    EXECUTING = "executing"
+    VERIFYING = "verifying"
+    COMPENSATING = "compensating"
+    DONE = "done"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    COMPENSATED = "compensated"
+
+
+class Waits(StrEnum):
+    REPLY = "reply"
+    RETRY = "retry"
+    OPERATOR = "operator"
+    NOTHING = ""
+
+
+class Action(StrEnum):
+    EXECUTE = "execute"
+    VERIFY = "verify"
+    COMPENSATE = "compensate"
+
+
+ENDED = (Phase.COMPLETED, Phase.COMPENSATED)
+ACTION_OF = {Status.EXECUTING: Action.EXECUTE, Status.VERIFYING: Action.VERIFY, Status.COMPENSATING: Action.COMPENSATE}
+UNSETTLED = (Status.EXECUTING, Status.VERIFYING)
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """Where one step stands. Immutable: a change is another StepState, so what changed can be told by identity."""
+
+    status: Status = Status.EXECUTING
+    waits: Waits = Waits.REPLY
+    attempt: int = 1  # of the command that is out; never reused, so a late `failed` cannot be taken for a newer one's
+    first: int = 1  # the attempt at which the present series began: retry counts from here
+    round: int = 1  # of the execute command: +1 when an operator repeats one that was refused (a new command id)
+    undo_round: int = 1  # the same for the compensation
+    due: int | None = None  # ms: the time-out of the attempt, or the time of the next one
+    decided: int = 0  # ms: when the command that is out was first decided; the same for all its attempts
+    sent: Any = None  # the execute command's data, as it was sent
+    succeeded: bool = False  # a `done` was seen for the execute command, in time or late
+    answer: str = ""  # the last outcome that was accepted
+    reason: str = ""  # why it failed, was refused, or waits for an operator
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name in _STEP_DEFAULTS if (value := getattr(self, name)) != _STEP_DEFAULTS[name]}
+
+    @staticmethod
+    def from_json(fields_: dict[str, Any]) -> StepState:
+        given = dict(fields_)
+        if "status" in given:
+            given["status"] = Status(given["status"])
+        if "waits" in given:
+            given["waits"] = Waits(given["waits"])
+        return StepState(**given)
+
+
+_STEP_DEFAULTS: dict[str, Any] = asdict(StepState())
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Why an instance waits for an operator. With `holds`, its inputs are kept, in order, until `retry` (S29)."""
+
+    reason: str
+    since: int
+    step: str = ""
+    detail: str = ""
+    holds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why an instance compensates: the first reason counts."""
+
+    why: str  # refused | unknown | deadline
+    step: str = ""
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Instance:
+    """One run of a saga. All times are milliseconds since 1970, of its partition's clock."""
+
+    id: str
+    saga: str
+    key: str
+    version: int
+    hash: str
+    started: int
+    deadline: int
+    digest: str  # of the start's payload: the same key with another payload is a conflict (S6)
+    trace: str = ""  # traceparent of the start, carried to every command
+    seq: int = 0
+    phase: Phase = Phase.RUNNING
+    deadline_over: bool = False
+    cause: Cause | None = None
+    parked: Parked | None = None
+    ended: int | None = None
+    keep_until: int | None = None
+    limit: int = 0  # decisions allowed; set at the start, raised by `retry`
+    data: Any = None
+    steps: dict[str, StepState] = field(default_factory=dict)
+    kept: list[Any] = field(default_factory=list)  # inputs (as JSON) that wait for an operator
+    seen: list[str] = field(default_factory=list)  # identities of the inputs that changed it (S11)
+
+    def copy(self) -> Instance:
+        return Instance(
+            **{name: getattr(self, name) for name in _SCALARS},
+            data=self.data,
+            steps=dict(self.steps),
+            kept=list(self.kept),
+            seen=self.seen,
+        )
+
+    @property
+    def live(self) -> bool:
+        return self.phase not in ENDED
+
+    def next_timer(self) -> tuple[int, str] | None:
+        """When time alone changes this instance next, and for which step ("" is the saga's deadline). None while parked (S29)."""
+        if self.parked is not None or not self.live:
+            return None
+        timers = [(step.due, name) for name, step in self.steps.items() if step.due is not None]
+        if not self.deadline_over:
+            timers.append((self.deadline, ""))
+        return min(timers, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: what a snapshot holds. Defaults are left out, so a new field does not change old bytes."""
+        value: dict[str, Any] = {}
+        for name in _SCALARS:
+            now = getattr(self, name)
+            if now != _DEFAULTS.get(name, _NO_DEFAULT):
+                value[name] = asdict(now) if isinstance(now, Parked | Cause) else now
+        value["data"] = self.data
+        value["steps"] = {name: step.to_json() for name, step in self.steps.items()}
+        if self.kept:
+            value["kept"] = self.kept
+        value["seen"] = self.seen
+        return value
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Instance:
+        given = {name: restore(name, inner) for name, inner in value.items() if name != "steps"}
+        return Instance(**given, steps={name: StepState.from_json(step) for name, step in value["steps"].items()})
+
+
+def restore(name: str, value: Any) -> Any:
+    """A field of Instance from its JSON value."""
+    if value is None:
+        return None
+    if name == "phase":
+        return Phase(value)
+    if name == "parked":
+        return Parked(**value)
+    if name == "cause":
+        return Cause(**value)
+    return value
+
+
+_NO_DEFAULT = object()
+_SCALARS = tuple(f.name for f in fields(Instance) if f.name not in ("data", "steps", "kept", "seen"))
+_DEFAULTS = {f.name: f.default for f in fields(Instance) if f.name in _SCALARS}
+
+
+def instance_id(saga: str, key: str, started: int) -> str:
+    """`<saga>:<key>:<run>`; the run is the start time in base 36, and a `:` in a key is escaped."""
+    return f"{saga}:{escape(key)}:{_base36(started)}"
+
+
+def escape(key: str) -> str:
+    return key.replace("%", "%25").replace(":", "%3A")
+
+
+def unescape(text: str) -> str:
+    return text.replace("%3A", ":").replace("%25", "%")
+
+
+def split_instance(instance: str) -> tuple[str, str]:
+    """The saga and the key of an instance id. Raises ValueError if it is none."""
+    saga, key, _run = instance.split(":")
+    return saga, unescape(key)
+
+
+def command_id(instance: str, step: str, action: Action, round: int) -> str:
+    """`<instance>:<step>:<action>`; a later round of an operator's retry adds `~2`, `~3`, …"""
+    return f"{instance}:{step}:{action}" + (f"~{round}" if round > 1 else "")
+
+
+def _base36(number: int) -> str:
+    digits = ""
+    while number:
+        number, rest = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[rest] + digits
+    return digits or "0"
