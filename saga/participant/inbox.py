@@ -1,0 +1,194 @@
+"""The inbox: what became of each command, so that each takes effect once however often it comes.
+
+The row of an execute command is its subject's whole story; it is the thing that execute, verify and compensate agree on:
+
+    (absent)   never heard of, or never got as far as a commit
+    BEGUN      calls to the outside began; nobody here knows how they ended
+    CLOSING    as BEGUN, but its compensation began calls too: the execute may not begin again
+    DONE       executed; the reply is kept
+    REFUSED    the business "no"; the reply is kept
+    NOTHING    closed for ever: it is not, or no longer, and must never be (a tombstone)
+
+What arrives, and what the kit does with it:
+
+                 execute        compensate             verify
+    (absent)     run            close, say "nothing"   close, say "nothing"
+    BEGUN        run            run                    run
+    CLOSING      say "nothing"  run                    run
+    DONE         say it again   run                    say what was done
+    REFUSED      say it again   say "nothing"          say "nothing"
+    NOTHING      say "nothing"  say "nothing"          say "nothing"
+
+What the subject's row becomes when the handler ran, by its answer (a state not named stays; `refused` changes nothing but its own
+row):
+
+                 execute          compensate            verify
+    before       done | refused   done | nothing        done     nothing
+    (absent)     DONE | REFUSED   –                     –        –
+    BEGUN        DONE | REFUSED   NOTHING | NOTHING     DONE     NOTHING
+    CLOSING      –                NOTHING | NOTHING     CLOSING  NOTHING
+    DONE         –                DONE | DONE           –        –
+
+Compensate and verify have rows of their own only for their reply: the same command again gets the same answer.
+
+The naive way looks once, runs, then writes. Between look and write another process may have done the same: after a rebalance two may
+hold a key for a moment, one in the middle of its calls, the other with the compensation. So the table is asked again in the
+transaction that writes, under a lock on the subject's id, and whoever comes second obeys what it finds: an execute that returns
+from its calls to find its row NOTHING or CLOSING writes nothing and says "nothing". CLOSING narrows what is left: calls that were on
+their way when the compensation began. Those only the other side can hold back, by the idempotency key.
+
+Rows are forgotten some time after the retention. An absent row is therefore proof only for a subject that cannot be older than
+that; the runner answers `expired` for the others.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import orjson
+from sqlalchemy import BigInteger, Column, Connection, Index, LargeBinary, String, Table, delete, func, insert, select, update
+
+from saga.log.base import Headers, Record
+from saga.participant.outbox import pack, unpack
+from saga.participant.tables import METADATA
+
+MAX_ID = 1_000  # characters of a command id: far more than names and keys need, and PostgreSQL indexes no more than 2,700 bytes
+
+table = Table(
+    "saga_inbox",
+    METADATA,
+    Column("id", String(MAX_ID), primary_key=True),  # the sagacommand
+    Column("state", String(8), nullable=False),
+    Column("since", BigInteger, nullable=False),  # ms since 1970, of the last change
+    Column("reply_value", LargeBinary),
+    Column("reply_headers", LargeBinary),
+    Index("saga_inbox_since", "since"),
+)
+
+
+class Action(StrEnum):
+    EXECUTE = "execute"
+    COMPENSATE = "compensate"
+    VERIFY = "verify"
+
+
+class State(StrEnum):
+    ABSENT = "absent"
+    BEGUN = "begun"
+    CLOSING = "closing"
+    DONE = "done"
+    REFUSED = "refused"
+    NOTHING = "nothing"
+
+
+class Do(StrEnum):
+    """What the kit does with a command that arrived."""
+
+    RUN = "run"
+    AGAIN = "again"  # send the reply of the row again
+    TELL = "tell"  # answer with what the subject's reply says
+    NOTHING = "nothing"  # answer `nothing`
+    CLOSE = "close"  # the same, and leave a tombstone
+
+
+_OPEN = (State.BEGUN, State.CLOSING)
+
+ARRIVAL: dict[Action, dict[State, Do]] = {
+    Action.EXECUTE: {
+        State.ABSENT: Do.RUN,
+        State.BEGUN: Do.RUN,
+        State.CLOSING: Do.NOTHING,
+        State.DONE: Do.AGAIN,
+        State.REFUSED: Do.AGAIN,
+        State.NOTHING: Do.NOTHING,
+    },
+    Action.COMPENSATE: {
+        State.ABSENT: Do.CLOSE,
+        State.BEGUN: Do.RUN,
+        State.CLOSING: Do.RUN,
+        State.DONE: Do.RUN,
+        State.REFUSED: Do.NOTHING,
+        State.NOTHING: Do.NOTHING,
+    },
+    Action.VERIFY: {
+        State.ABSENT: Do.CLOSE,
+        State.BEGUN: Do.RUN,
+        State.CLOSING: Do.RUN,
+        State.DONE: Do.TELL,
+        State.REFUSED: Do.NOTHING,
+        State.NOTHING: Do.NOTHING,
+    },
+}
+
+# (action, subject before, the handler's answer) → subject after; what is not here stays as it is
+SETTLED: dict[tuple[Action, State, State], State] = {
+    (Action.EXECUTE, State.ABSENT, State.DONE): State.DONE,
+    (Action.EXECUTE, State.ABSENT, State.REFUSED): State.REFUSED,
+    (Action.EXECUTE, State.BEGUN, State.DONE): State.DONE,
+    (Action.EXECUTE, State.BEGUN, State.REFUSED): State.REFUSED,
+    **{(Action.COMPENSATE, before, answer): State.NOTHING for before in _OPEN for answer in (State.DONE, State.NOTHING)},
+    (Action.VERIFY, State.BEGUN, State.DONE): State.DONE,
+    **{(Action.VERIFY, before, State.NOTHING): State.NOTHING for before in _OPEN},
+}
+
+# (action, subject before) → subject once calls have begun
+BEGINS: dict[tuple[Action, State], State] = {
+    (Action.EXECUTE, State.ABSENT): State.BEGUN,
+    (Action.COMPENSATE, State.BEGUN): State.CLOSING,
+}
+
+
+class Row(NamedTuple):
+    """A row of the inbox; `value` and `headers` are those of its reply, if it has one."""
+
+    id: str
+    state: State
+    value: bytes | None
+    headers: Headers
+
+    def reply(self, key: bytes | None) -> Record | None:
+        """The reply as it was first sent, byte for byte."""
+        return None if self.value is None else Record(key, self.value, self.headers)
+
+
+def find(connection: Connection, id: str) -> Row:
+    """The row of a command; one in the state ABSENT if there is none."""
+    row = connection.execute(select(table).where(table.c.id == id)).first()
+    if row is None:
+        return Row(id, State.ABSENT, None, ())
+    return Row(id, State(row.state), row.reply_value, unpack(row.reply_headers) if row.reply_headers else ())
+
+
+def write(connection: Connection, before: Row, state: State, reply: Record | None, since: int) -> None:
+    """Put a row into a state, with its reply. `before`: the row as `find` gave it in this transaction."""
+    values = {
+        "state": state.value,
+        "since": since,
+        "reply_value": reply.value if reply else None,
+        "reply_headers": pack(reply.headers) if reply else None,
+    }
+    if before.state is State.ABSENT:
+        connection.execute(insert(table).values(id=before.id, **values))
+    else:
+        connection.execute(update(table).where(table.c.id == before.id).values(**values))
+
+
+def purge(connection: Connection, before: int, limit: int) -> int:
+    """Forget up to `limit` rows that last changed before `before` (ms since 1970); returns how many.
+
+    BEGUN and CLOSING stay: somebody's money may hang on them, and only they say so.
+    """
+    old = select(table.c.id).where(table.c.since < before, table.c.state.not_in([s.value for s in _OPEN])).limit(limit)
+    return connection.execute(delete(table).where(table.c.id.in_(old))).rowcount
+
+
+def unsettled(connection: Connection, before: int) -> int:
+    """How many commands began calls before `before` and never learned how they ended."""
+    count = select(func.count()).select_from(table).where(table.c.since < before, table.c.state.in_([s.value for s in _OPEN]))
+    return int(connection.execute(count).scalar_one())
+
+
+def reply_data(reply: Record) -> object:
+    """The payload of a kept reply."""
+    return orjson.loads(reply.value or b"null")

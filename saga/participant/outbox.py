@@ -1,0 +1,131 @@
+"""The outbox: records that were decided in a transaction and still have to reach the log.
+
+A record cannot be written to a database and to Kafka at once: whichever comes first, a crash in between loses the other. So it is
+written here, in the transaction that decided it, and published afterwards, at least once.
+
+Each row has an owner, the relay that publishes it: the one of the process that wrote it, or nobody's (a process without a relay).
+Relays do not share rows while all is well, so they need no lock and do not wait for each other. A row is taken over when it has
+lain too long, or when partitions of commands change hands: then the new owner of a key publishes what the old one left before it
+handles anything new, so first copies of one key keep their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from saga.errors import Rejected
+from saga.log.base import Headers, Record
+from saga.participant.tables import METADATA, ROW_ID
+
+# Kafka refuses a batch above 1,048,588 bytes unless told otherwise; a row that is refused for ever would hold up all behind it.
+MAX_RECORD = 900_000
+
+table = Table(
+    "saga_outbox",
+    METADATA,
+    Column("id", ROW_ID, primary_key=True, autoincrement=True),
+    Column("owner", String(64)),
+    Column("since", BigInteger, nullable=False),  # when its owner got it, ms since 1970
+    Column("created", BigInteger, nullable=False),  # ms since 1970
+    Column("topic", String(255), nullable=False),
+    Column("partition", Integer),
+    Column("key", LargeBinary),
+    Column("value", LargeBinary),
+    Column("headers", LargeBinary, nullable=False),
+    Index("saga_outbox_owner", "owner", "id"),
+    sqlite_autoincrement=True,  # an id is never given again, so what is known of an id stays true
+)
+
+
+class Departure(NamedTuple):
+    """A record on its way out. `partition`: where it should go if the topic has that many, else (None) to its key's home."""
+
+    topic: str
+    partition: int | None
+    record: Record
+
+
+class Waiting(NamedTuple):
+    """A row of the outbox."""
+
+    id: int
+    created: int
+    departure: Departure
+
+
+def pack(headers: Headers) -> bytes:
+    """Headers as bytes; ours are UTF-8 always."""
+    return orjson.dumps([[name, raw.decode()] for name, raw in headers])
+
+
+def unpack(packed: bytes) -> Headers:
+    return tuple((name, text.encode()) for name, text in orjson.loads(packed))
+
+
+def put(connection: Connection, departures: Sequence[Departure], owner: str | None, now: int) -> None:
+    """Add records, in order. Raises Rejected for one that Kafka would not take."""
+    if departures:
+        connection.execute(insert(table), [_row(departure, owner, now) for departure in departures])
+
+
+def waiting(connection: Connection, owner: str, limit: int) -> list[Waiting]:
+    """The oldest rows of this owner, in order."""
+    rows = connection.execute(select(table).where(table.c.owner == owner).order_by(table.c.id).limit(limit))
+    return [Waiting(r.id, r.created, Departure(r.topic, r.partition, Record(r.key, r.value, unpack(r.headers)))) for r in rows]
+
+
+def left(connection: Connection, owner: str, before: int) -> bool:
+    """Whether others left something: nobody's rows, or another's from before `before` (ms since 1970)."""
+    return connection.execute(select(table.c.id).where(_theirs(owner, before)).limit(1)).first() is not None
+
+
+def claim(connection: Connection, owner: str, before: int, now: int) -> int:
+    """Take over what `left` sees; returns how many rows."""
+    found = connection.execute(update(table).where(_theirs(owner, before)).values(owner=owner, since=now))
+    return found.rowcount
+
+
+def remove(connection: Connection, ids: Collection[int]) -> None:
+    """Delete rows that were acknowledged."""
+    if ids:
+        connection.execute(delete(table).where(table.c.id.in_(ids)))
+
+
+def _theirs(owner: str, before: int) -> Any:
+    return or_(table.c.owner.is_(None), (table.c.owner != owner) & (table.c.since < before))
+
+
+def _row(departure: Departure, owner: str | None, now: int) -> dict[str, Any]:
+    record = departure.record
+    headers = pack(record.headers)
+    size = len(record.key or b"") + len(record.value or b"") + len(headers)
+    if size > MAX_RECORD:
+        raise Rejected(f"a record for {departure.topic} has {size} bytes, more than the {MAX_RECORD} that may be published")
+    return {
+        "owner": owner,
+        "since": now,
+        "created": now,
+        "topic": departure.topic,
+        "partition": departure.partition,
+        "key": record.key,
+        "value": record.value,
+        "headers": headers,
+    }
