@@ -56,10 +56,10 @@ def spawn(
     return _forker[os.getpid()].submit(fork).result()
 
 
-def halt(process: subprocess.Popen[bytes], patience: float) -> None:
-    """Ask a child to end (SIGTERM), kill it after `patience` seconds, and return once it is gone. A paused child is woken."""
+def halt(process: subprocess.Popen[bytes], patience: float, ask: signal.Signals = signal.SIGTERM) -> None:
+    """Ask a child to end, kill it after `patience` seconds, and return once it is gone. A paused child is woken."""
     if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(ask)
         process.send_signal(signal.SIGCONT)
     try:
         process.wait(patience)
