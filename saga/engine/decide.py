@@ -81,6 +81,16 @@ def _start(saga: Saga[Any, Any], given: Input, now: int, key: str) -> Decision:
     return _decision(None, draft, given, note, detail)
 
 
+def refuse_growth(state: Instance, given: Input, now: int, size: int) -> Decision:
+    """The state would grow beyond what may be stored: park, and set the input aside as a dead letter (S32). `size` in bytes."""
+    draft = Draft(_NO_SAGA, state.copy(), now)
+    detail = f"the instance's state would have {size} bytes"
+    if draft.state.parked is None or not draft.state.parked.holds:
+        draft.park("too-large", detail=detail, holds=True)
+    draft.outputs.append(DeadLetter("too-large", detail))
+    return _decision(state, draft, given, "deadletter", detail)
+
+
 def _started_before(state: Instance, given: Input) -> Decision:
     """S6: the same payload is answered as before; another payload under the same key is a conflict."""
     about = {"saga": state.saga, "key": state.key, "instance": state.id, "version": state.version}

@@ -79,6 +79,7 @@ class Send:
     time: int  # ms: when the command was first decided
     data: Any
     subject: str = ""  # on compensate and verify: the execute command's id
+    trace: str = ""  # traceparent of the start
     kind: str = "send"
 
 

@@ -144,6 +144,7 @@ class Draft:
             time=state.decided,
             data=data,
             subject="" if action is Action.EXECUTE else self.command_id(name, Action.EXECUTE),
+            trace=self.state.trace,
         )
         self.outputs.append(send)
 
