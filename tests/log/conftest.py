@@ -91,7 +91,7 @@ class KafkaAdapter(Adapter):
     def make(self, name: str) -> Log:
         from saga.log.kafka import KafkaLog
 
-        return KafkaLog(bootstrap=self._bootstrap, name=name)
+        return KafkaLog(self._bootstrap, client_id=name)
 
     def run(self, scenario: Scenario) -> None:
         asyncio.run(self._play(scenario))

@@ -1,11 +1,37 @@
-"""What the log tests share: records in short, a listener one can wait for, and taking until there is enough."""
+"""What the log tests share: records in short, a listener one can wait for, taking until there is enough, an in-memory cluster."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from typing import Any
 
-from saga.log.base import Log, Outgoing, Reader, Record, StoredRecord, TopicPartition
+from saga.log.base import Log, Outgoing, Reader, Record, StoredRecord, TopicPartition, TopicSpec
+from saga.log.memory import Faults, MemoryBroker, MemoryLog
+
+TO = TopicPartition("t", 0)
+
+
+async def cluster(partitions: int = 1) -> tuple[MemoryBroker, MemoryLog]:
+    """A broker with topic `t`, and a client without faults."""
+    broker = MemoryBroker(session_timeout=10, rebalance_timeout=5)
+    log = await client(broker, "witness")
+    await log.create([TopicSpec("t", partitions)])
+    return broker, log
+
+
+async def client(broker: MemoryBroker, name: str, faults: Faults | None = None) -> MemoryLog:
+    log = MemoryLog(broker, name, faults)
+    await log.open()
+    return log
+
+
+async def waits(coroutine: Coroutine[Any, Any, Any], seconds: float = 100) -> asyncio.Task[Any]:
+    """Start it and see that it does not return within so many seconds of virtual time."""
+    task = asyncio.create_task(coroutine)
+    await asyncio.sleep(seconds)
+    assert not task.done()
+    return task
 
 
 def values(*texts: str) -> list[Record]:
