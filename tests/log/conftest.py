@@ -43,7 +43,8 @@ class Adapter:
         return log
 
     async def topic(self, log: Log, partitions: int = 1, **config: str) -> str:
-        """Create a topic; in a setting's name write `_` for the dot."""
+        """Create a topic; in a setting's name write `_` for the dot. An append needs the broker's time, as the journal has it."""
+        config.setdefault("message_timestamp_type", "LogAppendTime")
         name = self.name("topic")
         await log.create([TopicSpec(name, partitions, 1, {key.replace("_", "."): value for key, value in config.items()})])
         return name
