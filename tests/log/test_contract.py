@@ -29,7 +29,7 @@ def test_a_batch_stands_whole_where_its_answer_says(adapter: Adapter) -> None:
 def test_the_answer_tells_the_append_time(adapter: Adapter) -> None:
     async def scenario() -> None:
         log = await adapter.log()
-        to = TopicPartition(await adapter.topic(log, message_timestamp_type="LogAppendTime"), 0)
+        to = TopicPartition(await adapter.topic(log), 0)
         answer = await log.append(to, values("a", "b"))
         assert [each.timestamp for each in await everything(log, to)] == [answer.timestamp] * 2
 
@@ -277,7 +277,7 @@ def test_bounds_follow_writes_and_trims(adapter: Adapter) -> None:
 def test_an_offset_is_found_by_time(adapter: Adapter) -> None:
     async def scenario() -> None:
         log = await adapter.log()
-        to = TopicPartition(await adapter.topic(log, message_timestamp_type="LogAppendTime"), 0)
+        to = TopicPartition(await adapter.topic(log), 0)
         assert await log.offset_at(to, 0) == 0
         await log.append(to, values("a", "b"))
         await asyncio.sleep(0.05)  # the clock must move on between the two
