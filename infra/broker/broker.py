@@ -162,8 +162,7 @@ class Broker:
 
     def _jvm(self, libs: Path) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={(self.directory / 'log4j2.properties').as_uri()}"
-        # Without these two, Java leaves files in the system's temporary folder and reports of crashes in the current one.
-        tidy = ["-XX:-UsePerfData", f"-XX:ErrorFile={self.directory / 'crash.log'}"]
+        tidy = [jars.NO_TRACE, f"-XX:ErrorFile={self.directory / 'crash.log'}"]
         return ["-cp", f"{libs}/*", logging, *tidy]
 
     def _server(self, java: str, libs: Path) -> list[str]:

@@ -7,6 +7,7 @@ that was interrupted is done again, and callers that come at the same time wait 
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ POM = Path(__file__).with_name("pom.xml")
 CACHE = Path(__file__).parents[2] / ".cache" / "kafka"
 JAVA_AT_LEAST = 17  # Kafka 4 brokers, KIP-1013
 FETCH_SECONDS = 600  # 54 MB; a slow line is no reason to fail, a hanging one is
+NO_TRACE = "-XX:-UsePerfData"  # else every Java leaves a folder in the system's temporary one
 INSTALL = "as root on Debian: apt-get install openjdk-17-jre-headless maven"
 
 
@@ -26,7 +28,7 @@ def java() -> str:
     found = shutil.which("java")
     if found is None:
         raise BrokerUnavailable(f"Java is missing ({JAVA_AT_LEAST} or newer is needed); {INSTALL}")
-    said = subprocess.run([found, "-version"], capture_output=True, text=True, check=False).stderr
+    said = subprocess.run([found, NO_TRACE, "-version"], capture_output=True, text=True, check=False).stderr
     version = re.search(r'version "(\d+)', said)
     if version is None or int(version[1]) < JAVA_AT_LEAST:
         raise BrokerUnavailable(f"Java {JAVA_AT_LEAST} or newer is needed, {found} says {said.strip()!r}; {INSTALL}")
@@ -71,7 +73,8 @@ def _fetch(maven: str, home: Path) -> None:
     command = [maven, "-q", "-B", "-f", str(POM), f"-Dmaven.repo.local={work / 'm2'}"]
     command += ["dependency:copy-dependencies", f"-DoutputDirectory={made / 'libs'}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=FETCH_SECONDS)
+        environment = os.environ | {"MAVEN_OPTS": f"{os.environ.get('MAVEN_OPTS', '')} {NO_TRACE}"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=FETCH_SECONDS, env=environment)
     except subprocess.TimeoutExpired:
         raise BrokerUnavailable(f"Maven did not fetch the Kafka jars within {FETCH_SECONDS} s") from None
     if done.returncode != 0:

@@ -1,0 +1,45 @@
+# The commands of this project; each makes what it needs first (the virtual environment, a broker), in this folder only.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+CODE := $(wildcard saga services topics tests infra)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint clean
+
+help:
+	@echo "make demo    orders through five services over a real Kafka; KEEP=1 leaves it up"
+	@echo "make test    everything, on a real Kafka and a real PostgreSQL"
+	@echo "make check   what needs no server: style, types, the fast tests"
+	@echo "make clean   stop what runs in this folder and remove all that was made in it"
+
+demo: $(READY)
+	@infra/prepare.sh demo
+	KEEP=$(KEEP) $(BIN)/python -m services.checkout.demo
+
+test: lint
+	@infra/prepare.sh test
+	$(BIN)/pytest --basetemp=.cache/pytest
+
+check: lint
+	$(BIN)/pytest --basetemp=.cache/pytest-check -m "not kafka and not postgresql and not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict $(CODE)
+
+# The stamp comes last: an environment that was interrupted while it was made is gone over again.
+$(READY): requirements.lock pyproject.toml
+	@PYTHON=$(PYTHON) infra/prepare.sh python
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:
+	@if [ -e .cache/broker/broker.pid ] && [ -x $(BIN)/python ]; then $(BIN)/python -m infra.broker down; fi
+	rm -rf .venv .cache .demo .mypy_cache .ruff_cache .pytest_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# What the machine itself must have: `prepare.sh python|test|demo`. Does nothing where all is there. As root on Debian it
+# installs what is missing; otherwise it says what that is, and what cannot be done without it.
+set -euo pipefail
+purpose=${1:?python, test or demo}
+python=${PYTHON:-python3}
+packages=()
+
+has_python() { "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+has_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
+has_java() { java -XX:-UsePerfData -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])'; }
+has_jars() { compgen -G "$(dirname "$0")/../.cache/kafka/*/pom.xml" >/dev/null; }
+has_maven() { command -v mvn >/dev/null || has_jars; }
+
+missing() {
+  packages=()
+  if [ "$purpose" = python ]; then
+    has_python || packages+=(python3)
+    has_venv || packages+=(python3-venv)
+  else
+    has_java || packages+=(openjdk-17-jre-headless)
+    has_maven || packages+=(maven)
+  fi
+  [ ${#packages[@]} -gt 0 ]
+}
+
+install() {
+  echo "installing ${packages[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  # Debian 13 has no Java 17 any more; its default is newer, which serves as well.
+  if ! apt-cache show openjdk-17-jre-headless >/dev/null 2>&1; then
+    packages=("${packages[@]/openjdk-17-jre-headless/default-jre-headless}")
+  fi
+  apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+}
+
+missing || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  install || echo "apt-get could not install ${packages[*]}" >&2
+  missing || exit 0
+fi
+
+echo "missing on this machine: ${packages[*]} (as root on Debian: apt-get install ${packages[*]})" >&2
+case $purpose in
+  python) echo "Python 3.11 or newer with venv is needed for everything; if it has another name: make PYTHON=python3.12 ..." >&2 ;;
+  demo) echo "the demo needs a real Kafka broker, which needs Java 17 or newer, and Maven to fetch it once" >&2 ;;
+  test)
+    if [ -n "${SAGA_TEST_BOOTSTRAP:-}" ]; then
+      echo "the broker's own tests will fail; the others use the broker at $SAGA_TEST_BOOTSTRAP" >&2
+    else
+      echo "skipped therefore: all tests on the real Kafka broker (they say so)" >&2
+    fi
+    exit 0
+    ;;
+esac
+exit 1
