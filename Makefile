@@ -21,9 +21,11 @@ demo: $(READY)
 
 test: lint
 	@infra/prepare.sh test
+	@mkdir -p .cache
 	$(BIN)/pytest --basetemp=.cache/pytest
 
 check: lint
+	@mkdir -p .cache
 	$(BIN)/pytest --basetemp=.cache/pytest-check -m "not kafka and not postgresql and not slow"
 
 lint: $(READY)
