@@ -6,15 +6,19 @@ order in which ready callbacks run is still the one order asyncio happens to hav
 Way taken: the loop itself. When nothing is ready, time jumps to the next timer. With a seed, what is ready runs in a drawn order:
 asyncio promises none between tasks. There is no I/O and no thread, so a run depends on its seed alone; a function given to an
 executor runs at once, inside the loop.
+
+A `Process` is all that was begun inside one simulated process. Frozen, not one line of it runs, wherever it awaits: a crash if it is
+left so (no `finally` runs), a SIGSTOP if it is thawed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
+from contextvars import Context, ContextVar
 from random import Random
 from typing import Any, TypeVar
 
@@ -26,6 +30,9 @@ _TURNS = 1000  # how many turns of the loop a cancelled task gets for its clean-
 
 class Deadlock(RuntimeError):
     """Nothing is ready and no timer is set: the tasks that are left wait for one another, or for nobody."""
+
+
+_process: ContextVar[Process | None] = ContextVar("process", default=None)
 
 
 class _NoInput:
@@ -61,6 +68,8 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         self._made = 0
         self._tasks: list[asyncio.Task[Any]] = []  # held: a task that nobody else holds would end whenever memory is collected
         self._prune_at = 100
+        self._frozen: list[Process] = []
+        self._nothing = asyncio.Handle(_nothing, (), self)
 
     def time(self) -> float:
         return self._now
@@ -106,8 +115,11 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     def finish(self) -> None:
         """Cancel what is left and run its clean-up, with no time passing; a task that waits again is cancelled again.
 
+        Frozen processes too: their `finally` blocks run now, when nobody looks any more.
         Raises RuntimeError if a task still goes on after a hundred times.
         """
+        for process in list(self._frozen):
+            process.thaw()
         self._cancel_all()
         self.create_task(self.shutdown_asyncgens())
         self._drain()
@@ -131,16 +143,65 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
             self.run_forever()
 
     def _process_events(self, event_list: list[object]) -> None:
-        """Called by the base class in each turn before it runs what is ready."""
+        """Called by the base class in each turn before it runs what is ready: due timers are in its order too."""
         del event_list
+        while self._scheduled and self._scheduled[0].when() < self._now + self._clock_resolution:
+            timer = heapq.heappop(self._scheduled)
+            timer._scheduled = False  # type: ignore[attr-defined]  # as the base class does
+            self._ready.append(timer)
+        self.set_aside()
         if self._order is not None and len(self._ready) > 1:
             ready = list(self._ready)
             self._order.shuffle(ready)
             self._ready.clear()
             self._ready.extend(ready)
 
+    def set_aside(self) -> None:
+        """Take what belongs to frozen processes out of what is ready, at its place: the base class has counted already."""
+        if not self._frozen:
+            return
+        for place, handle in enumerate(self._ready):
+            owner = handle._context.get(_process)  # type: ignore[attr-defined]
+            if owner is not None and owner.frozen:
+                owner.aside.append(handle)
+                self._ready[place] = self._nothing
+
     def _write_to_self(self) -> None:
         """Nothing to wake: the loop never blocks."""
+
+
+class Process:
+    """All tasks and callbacks begun by `start` and, in turn, by them. To be made inside a running VirtualTimeLoop."""
+
+    def __init__(self, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, VirtualTimeLoop):
+            raise TypeError("a simulated process needs a VirtualTimeLoop")
+        self.name = name
+        self.frozen = False
+        self.aside: list[asyncio.Handle] = []  # what would have run, in order
+        self._loop = loop
+
+    def start(self, main: Coroutine[Any, Any, T], name: str = "") -> asyncio.Task[T]:
+        """Run a coroutine as part of this process."""
+        context = Context()
+        context.run(_process.set, self)
+        return self._loop.create_task(main, name=f"{self.name} {name}".rstrip(), context=context)
+
+    def freeze(self) -> None:
+        """From now on not one more step of it runs (what calls this, if it is of the process itself, runs to its next await)."""
+        if not self.frozen:
+            self.frozen = True
+            self._loop._frozen.append(self)
+            self._loop.set_aside()
+
+    def thaw(self) -> None:
+        """Go on: all that became due meanwhile runs now."""
+        if self.frozen:
+            self.frozen = False
+            self._loop._frozen.remove(self)
+            self._loop._ready.extend(self.aside)
+            self.aside = []
 
 
 def run(main: Coroutine[Any, Any, T], *, seed: int | None = None) -> T:
@@ -161,6 +222,10 @@ def run(main: Coroutine[Any, Any, T], *, seed: int | None = None) -> T:
 def _settle(answer: asyncio.Future[T], settle: Callable[[Any], None], value: object) -> None:
     if not answer.done():
         settle(value)
+
+
+def _nothing() -> None:
+    """Runs in place of a step of a frozen process."""
 
 
 def _place(task: asyncio.Task[Any]) -> str:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.simulation.clock import Deadlock, VirtualTimeLoop, run
+from tests.simulation.clock import Deadlock, Process, VirtualTimeLoop, run
 
 
 def test_an_hour_of_sleep_takes_no_time() -> None:
@@ -143,3 +143,70 @@ def test_a_task_that_refuses_to_end_is_reported() -> None:
     finally:
         loop.close()
     assert task.done()
+
+
+def _freezing(seed: int | None, *, thaw: bool) -> tuple[list[str], list[str]]:
+    """A process of two tasks that is frozen for a while after 2.5 s; what it did until 10 s, and what afterwards."""
+    did: list[str] = []
+
+    async def tick(name: str) -> None:
+        try:
+            for n in range(1, 6):
+                await asyncio.sleep(1)
+                did.append(f"{name}{n} at {asyncio.get_running_loop().time():g}")
+        finally:
+            did.append(f"{name} ends")
+
+    async def program() -> None:
+        await asyncio.gather(asyncio.create_task(tick("a")), asyncio.to_thread(lambda: None), tick("b"))
+
+    async def main() -> list[str]:
+        process = Process("p")
+        process.start(program())
+        await asyncio.sleep(2.5)
+        process.freeze()
+        await asyncio.sleep(5)
+        if thaw:
+            process.thaw()
+        await asyncio.sleep(2.5)
+        return list(did)
+
+    until_ten = run(main(), seed=seed)
+    return until_ten, did[len(until_ten) :]
+
+
+def test_a_frozen_process_runs_no_line_and_no_clean_up() -> None:
+    for seed in (None, 1, 2, 3):
+        did, after = _freezing(seed, thaw=False)
+        assert sorted(did) == ["a1 at 1", "a2 at 2", "b1 at 1", "b2 at 2"]
+        assert sorted(after) == ["a ends", "b ends"], "cleaned up only when the whole run is over"
+
+
+def test_a_thawed_process_goes_on_late() -> None:
+    for seed in (None, 1, 2, 3):
+        did, _ = _freezing(seed, thaw=True)
+        times = {1: "1", 2: "2", 3: "7.5", 4: "8.5", 5: "9.5"}
+        assert sorted(did) == sorted(["a ends", "b ends", *(f"{name}{n} at {at}" for name in "ab" for n, at in times.items())])
+
+
+def test_freezing_takes_effect_within_the_turn() -> None:
+    async def main() -> int:
+        process, steps = Process("p"), 0
+
+        async def step() -> None:
+            nonlocal steps
+            while True:
+                await asyncio.sleep(0)
+                steps += 1
+
+        for _ in range(5):
+            process.start(step())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        process.freeze()
+        before = steps
+        await asyncio.sleep(1)
+        return steps - before
+
+    for seed in range(10):
+        assert run(main(), seed=seed) == 0
