@@ -234,11 +234,29 @@ def test_a_topic_that_is_missing_or_was_made_anew() -> None:
         broker.recreate("t")
         with pytest.raises(InputsLost):
             await fetching
+        assert asyncio.get_running_loop().time() < 2, "a waiting fetch must be woken, not find out at its time-out"
         broker.delete_topic("t")
         with pytest.raises(Unavailable):
             await log.append(TO, values("c"))
         with pytest.raises(Unavailable):
             await reader.fetch([TO], limit=1, timeout=60)
+
+    run(scenario())
+
+
+def test_a_waiting_fetch_is_woken_by_an_assignment_and_by_close() -> None:
+    async def scenario() -> None:
+        _, log = await cluster()
+        await log.append(TO, values("a"))
+        reader = log.reader()
+        fetching = await waits(reader.fetch([TO], limit=1, timeout=60), 1)
+        await reader.assign({TO: 0})
+        assert texts(await fetching) == ["a"]
+        fetching = await waits(reader.fetch([TO], limit=1, timeout=60), 1)
+        await reader.close()
+        with pytest.raises(Unavailable):
+            await fetching
+        assert asyncio.get_running_loop().time() < 3
 
     run(scenario())
 
