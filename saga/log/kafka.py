@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
-from aiokafka.errors import UnknownTopicOrPartitionError  # type: ignore[import-untyped]
+from aiokafka.errors import NodeNotReadyError, UnknownTopicOrPartitionError  # type: ignore[import-untyped]
 
 from saga.errors import Unavailable
 from saga.log.base import LATEST, Appended, Bounds, Listener, Outgoing, Record, StoredRecord, TopicPartition, TopicSpec
@@ -99,7 +99,7 @@ class KafkaLog:
 
     def reader(self) -> KafkaReader:
         reader = KafkaReader(self._cluster, self._background)
-        self._readers.append(reader)
+        self._readers = [each for each in self._readers if not each.closed] + [reader]
         return reader
 
     async def join(self, group: str, topic: str, listener: Listener) -> KafkaMembership:
@@ -142,7 +142,8 @@ async def _when_known(asker: Any, known: Mapping[TopicPartition, Any], question:
     if missing := _missing(asker, known):
         for partition in missing:
             asker._client.add_topic(partition.topic)
-        await asker._client.force_metadata_update()
+        if not await asker._client.force_metadata_update():
+            raise NodeNotReadyError("no broker told which topics there are")
         if missing := _missing(asker, known):
             raise UnknownTopicOrPartitionError(", ".join(f"{partition.topic}:{partition.partition}" for partition in missing))
     return await question(asker, known)

@@ -76,12 +76,11 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     Not asyncio.wait_for: that waits until the cancelled work has ended, and aiokafka's does not always end.
     """
     task = asyncio.ensure_future(work)
+    forget(task)
     try:
         await asyncio.wait([task], timeout=max(seconds, 0))
     finally:
-        if not task.done():
-            forget(task)
-            task.cancel()
+        task.cancel()  # changes nothing if it is done
     if not task.done() or task.cancelled():
         raise TimeoutError(f"no answer within {seconds:.1f} s")
     return task.result()

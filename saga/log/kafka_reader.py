@@ -73,7 +73,7 @@ class KafkaReader:
         self._followed: dict[TopicPartition, _Followed] = {}
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turn = 0
-        self._closed = False
+        self.closed = False
 
     async def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         await self._open()
@@ -90,7 +90,7 @@ class KafkaReader:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
         while True:
-            if self._closed:
+            if self.closed:
                 raise Unavailable("the reader is closed")
             if self._followed and (self._consumer is None or self._consumer._fetcher._fetch_task.done()):
                 await self._reopen()
@@ -110,7 +110,7 @@ class KafkaReader:
         return self._followed[partition].position
 
     async def close(self) -> None:
-        self._closed = True
+        self.closed = True
         self._followed.clear()
         self._tell()
         if self._consumer is not None:
@@ -119,7 +119,7 @@ class KafkaReader:
 
     async def _open(self) -> None:
         async with self._opening:
-            if self._closed:
+            if self.closed:
                 raise Unavailable("the reader is closed")
             if self._consumer is None:
                 self._consumer = await start_consumer(

@@ -29,7 +29,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 
 from saga.errors import Rejected, Unavailable
 from saga.log.base import Appended, Outgoing, Record, TopicPartition
-from saga.log.kafka_client import ABANDON_SECONDS, Background, Cluster, cut, end_tasks, forget, said, unavailable, within
+from saga.log.kafka_client import Background, Cluster, cut, end_tasks, forget, said, unavailable, within
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class Writer:
         """Nothing is flushed: every call that has not returned ends with Unavailable."""
         self._closed = True
         if self._starting is not None:
-            await asyncio.wait([self._starting], timeout=self._cluster.timeout + ABANDON_SECONDS)
+            await end_tasks([self._starting])
         if self._line is not None:
             self._line.abandon()
 

@@ -241,11 +241,11 @@ def test_a_stalled_broker_makes_the_outcome_unknown_and_later_appends_queue_behi
             finally:
                 own.resume()
             after = await in_the_end(lambda: log.append(to, values("after")))
-            stored = texts(await everything(log, to))
+            stored = texts(await in_the_end(lambda: everything(log, to)))
             assert stored == ["before", "stalled", "after"], "what was in flight lands once, and before what came later"
             assert stored[after.offset] == "after"
             await in_the_end(lambda: log.publish([*outgoing(out, "2"), *outgoing(out, "3")]))
-            first_copies = list(dict.fromkeys(texts(await everything(log, out))))
+            first_copies = list(dict.fromkeys(texts(await in_the_end(lambda: everything(log, out)))))
             assert first_copies == ["1", "2", "3"]
 
     asyncio.run(scenario())
@@ -281,5 +281,27 @@ def test_the_log_recovers_from_a_broker_that_was_killed(own: Broker) -> None:
             assert texts(seen) == [*texts(stored)[1:], "out"]
             await in_the_end(lambda: group.commit({to: 1}))
             assert await in_the_end(lambda: group.committed([to])) == {to: 1}
+
+    asyncio.run(scenario())
+
+
+def test_a_membership_whose_machinery_died_gives_up_and_joins_again(broker: SessionBroker) -> None:
+    async def scenario() -> None:
+        changed, both = asyncio.Condition(), frozenset({0, 1})
+        async with client(broker.bootstrap) as log:
+            to, owner = await journal(log, 2), Owner(changed)
+            group = await log.join(uuid4().hex, to.topic, owner)
+            await until(changed, lambda: owner.owned == both)
+
+            async def broken() -> None:
+                raise RuntimeError("an error nobody foresaw")
+
+            coordinator = group._consumer._coordinator
+            coordinator.ensure_coordinator_known = broken
+            coordinator.request_rejoin()
+            await until(changed, lambda: len(owner.history) >= 3)
+            assert owner.history == [("assigned", both), ("revoked", both), ("assigned", both)]
+            assert group._consumer._coordinator is not coordinator
+            await in_the_end(lambda: group.commit({to: 1}))
 
     asyncio.run(scenario())
