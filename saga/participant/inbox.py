@@ -31,11 +31,11 @@ row):
 
 Compensate and verify have rows of their own only for their reply: the same command again gets the same answer.
 
-The naive way looks once, runs, then writes. Between look and write another process may have done the same: after a rebalance two may
-hold a key for a moment, one in the middle of its calls, the other with the compensation. So the table is asked again in the
+The naive way looks once, runs, then writes. Between look and write another process may have done the same: after a rebalance two
+may hold a key for a moment, one in the middle of its calls, the other with the compensation. So the table is asked again in the
 transaction that writes, under a lock on the subject's id, and whoever comes second obeys what it finds: an execute that returns
-from its calls to find its row NOTHING or CLOSING writes nothing and says "nothing". CLOSING narrows what is left: calls that were on
-their way when the compensation began. Those only the other side can hold back, by the idempotency key.
+from its calls to find its row NOTHING or CLOSING writes nothing and says "nothing". CLOSING narrows what is left: calls that were
+on their way when the compensation began. Those only the other side can hold back, by the idempotency key.
 
 Rows are forgotten some time after the retention. An absent row is therefore proof only for a subject that cannot be older than
 that; the runner answers `expired` for the others.
@@ -147,9 +147,11 @@ class Row(NamedTuple):
     value: bytes | None
     headers: Headers
 
-    def reply(self, key: bytes | None) -> Record | None:
+    def record(self, key: bytes | None = None) -> Record:
         """The reply as it was first sent, byte for byte."""
-        return None if self.value is None else Record(key, self.value, self.headers)
+        if self.value is None:
+            raise AssertionError(f"{self.id} is {self.state} and has no reply")
+        return Record(key, self.value, self.headers)
 
 
 def find(connection: Connection, id: str) -> Row:

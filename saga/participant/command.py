@@ -1,0 +1,174 @@
+"""A command as it stands in the log, and the answers to it on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from saga.cloudevents import CloudEvent, header_fields, iso_time, parse, parse_time
+from saga.engine.messages import EXPIRED, FAILED, NOTHING, Command, Event, Message, events_topic
+from saga.errors import Unreadable
+from saga.log.base import StoredRecord
+from saga.participant.inbox import MAX_ID, Action
+from saga.participant.outbox import Departure
+from saga.participant.participant import Handler
+
+REASON = 2_000  # characters of an error that go into a reply: enough to see what is wrong, never a record too large
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Whom an answer goes to: what a reply echoes, read from the command's headers alone."""
+
+    record: StoredRecord
+    service: str
+    command_id: str
+    instance: str
+    action: str
+    attempt: str
+    subject: str
+    traceparent: str
+
+    @property
+    def key(self) -> str:
+        """The saga's key: the record's; or what the instance id says if the record has none that is text."""
+        try:
+            return (self.record.key or b"").decode() or self.instance
+        except UnicodeDecodeError:
+            return self.instance
+
+    @property
+    def origin(self) -> str:
+        return f"{self.record.topic}:{self.record.partition}:{self.record.offset}"
+
+    def _answer(self, outcome: str, type: str, id: str, data: Any, now: int) -> Departure:
+        attributes = {
+            "sagainstance": self.instance,
+            "sagacommand": self.command_id,
+            "sagaaction": self.action,
+            "sagaattempt": self.attempt,
+            "sagaoutcome": outcome,
+        }
+        if self.traceparent:
+            attributes["traceparent"] = self.traceparent
+        event = CloudEvent(type, id, self.service, data, iso_time(now), self.subject, attributes)
+        return Departure(events_topic(self.service), self.record.partition, event.record(self.record.key))
+
+    def settled(self, outcome: str, message: Message | None, now: int, *, command_id: str = "") -> Departure:
+        """`done`, `refused` or `nothing` (no message): ce_id `<sagacommand>:reply`, kept and sent again as it is.
+
+        `command_id`: the subject's, when the answer is kept as the execute's own.
+        """
+        to = self if not command_id else _as_execute(self, command_id)
+        type = message.__type__ if message else NOTHING
+        data = message.model_dump(mode="json") if message else {}
+        return to._answer(outcome, type, f"{to.command_id}:reply", data, now)
+
+    def told(self, type: str, data: Any, now: int) -> Departure:
+        """`done` with the payload of another reply: what a verify found."""
+        return self._answer("done", type, f"{self.command_id}:reply", data, now)
+
+    def failed(self, reason: str, now: int) -> Departure:
+        """A technical failure of this attempt; never kept. Its id has the record's place in it: new for each copy that fails."""
+        return self._answer("failed", FAILED, f"{self.command_id}:failed:{self.origin}", {"reason": reason[:REASON]}, now)
+
+    def expired(self, reason: str, now: int) -> Departure:
+        """Older than what is remembered: whether it was done is not known."""
+        return self._answer("expired", EXPIRED, f"{self.command_id}:expired:{self.origin}", {"reason": reason}, now)
+
+    def event(self, event: Event, key: str, number: int, now: int) -> Departure:
+        """A domain event of the handler: ce_id `<sagacommand>:event:<number>`, so a second run of it tells the same fact."""
+        attributes = {"traceparent": self.traceparent} if self.traceparent else {}
+        id = f"{self.command_id}:event:{number}"
+        told = CloudEvent(
+            event.__type__, id, self.service, event.model_dump(mode="json"), iso_time(now), subject=key, attributes=attributes
+        )
+        return Departure(events_topic(event.__service__), None, told.record(key.encode()))
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A command that can be handled. `decided`: when the saga first decided it, ms since 1970; `started`: its instance."""
+
+    address: Address
+    handler: Handler
+    payload: Command[Any]
+    action: Action
+    subject_id: str
+    attempt: int
+    decided: int
+    started: int
+
+
+def read_address(record: StoredRecord, fields: Mapping[str, str], service: str) -> Address | None:
+    """The address in a record's headers; None if nobody could be answered."""
+    ids = (fields.get("sagacommand", ""), fields.get("sagainstance", ""))
+    if not all(i and len(i) <= MAX_ID and i.isprintable() for i in ids) or not _number(fields.get("sagaattempt", "")):
+        return None
+    return Address(
+        record=record,
+        service=service,
+        command_id=ids[0],
+        instance=ids[1],
+        action=fields.get("sagaaction", ""),
+        attempt=fields["sagaattempt"],
+        subject=fields.get("subject", "")[:MAX_ID],
+        traceparent=fields.get("traceparent", "")[:MAX_ID],
+    )
+
+
+def read_fields(record: StoredRecord) -> dict[str, str]:
+    """A record's CloudEvents headers. Raises Unreadable."""
+    return header_fields(record.headers)
+
+
+def read_command(address: Address, fields: Mapping[str, str], handlers: Mapping[str, Handler]) -> Received:
+    """The command at an address. Raises Unreadable, with a reason, for one that no try will ever make work."""
+    event = parse(address.record, fields)
+    handler = handlers.get(event.type)
+    if handler is None:
+        raise Unreadable("unknown-type", f"{address.service!r} has no handler for {event.type[:200]!r}")
+    if address.action not in tuple(Action):
+        raise Unreadable("action", f"ce_sagaaction is {address.action[:64]!r}")
+    action = Action(address.action)
+    subject_id = "" if action is Action.EXECUTE else fields.get("sagasubject", "")
+    if action is not Action.EXECUTE and not (subject_id and len(subject_id) <= MAX_ID and subject_id.isprintable()):
+        raise Unreadable("subject", f"a {action} needs ce_sagasubject, the id of the command it is about")
+    decided = parse_time(event.time)
+    if decided is None:
+        raise Unreadable("time", f"ce_time is {event.time[:64]!r}: without it nobody knows whether the command is too old")
+    try:
+        payload = handler.command.model_validate(event.data)
+    except ValidationError as error:
+        raise Unreadable("schema", f"not a valid {event.type}: {error}"[:REASON]) from None
+    return Received(
+        address, handler, payload, action, subject_id, int(address.attempt), decided, _started(address.instance, decided)
+    )
+
+
+def _started(instance: str, decided: int) -> int:
+    """When an instance started: the last part of its id, in base 36; 0, which is older than anything, if it has none."""
+    run = instance.rpartition(":")[2]
+    if run.isascii() and run.isalnum() and len(run) <= 10:
+        return min(int(run, 36), decided)
+    return 0
+
+
+def _number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and 0 < len(text) < 10
+
+
+def _as_execute(address: Address, command_id: str) -> Address:
+    return Address(
+        record=address.record,
+        service=address.service,
+        command_id=command_id,
+        instance=address.instance,
+        action=Action.EXECUTE,
+        attempt=address.attempt,
+        subject=address.subject,
+        traceparent=address.traceparent,
+    )

@@ -1,0 +1,193 @@
+"""The relay: publishes this process's rows of the outbox, in order, and takes over what others left lying.
+
+    a transaction commits → wake → read our rows → publish → acknowledged → delete them (later)
+
+Deleting is put off to the next transaction that is written anyway, so that a command costs one commit to the disk, not two. A crash
+before it means that those rows are published again: duplicates, under the same ids.
+
+What is guaranteed: every row is published at least once. First copies of the rows of one process keep the order of their ids in
+each partition; of one key over several processes too, as long as the key's commands come from the group (`take_over` runs before a
+new owner handles anything). A paused or slow process may publish its rows again after another took them over; nothing is published
+for ever, since an acknowledged row is deleted by whoever published it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from saga.errors import Rejected, SagaError, Unavailable
+from saga.log.base import Log, Outgoing, TopicPartition
+from saga.log.partition import murmur2
+from saga.participant import outbox
+from saga.participant.outbox import Departure
+from saga.participant.settings import Meter, Settings
+from saga.participant.store import Store
+
+LIMIT = 500  # rows published at once: well under a second of work for a broker
+ABANDONED = 5_000  # ms after which another's row counts as left: long for a relay that lives, short for a saga that waits
+RETRY = (0.05, 2.0)  # seconds: the first pause after a publish that was not acknowledged, and the longest
+
+logger = logging.getLogger("saga.participant")
+
+
+class Relay:
+    """One process's relay. `run` is its task; the rest may be called while it runs."""
+
+    def __init__(self, service: str, store: Store, log: Log, settings: Settings, meter: Meter) -> None:
+        self.id = uuid.uuid4().hex
+        self._service = service
+        self._store = store
+        self._log = log
+        self._settings = settings
+        self._meter = meter
+        self._partitions: dict[str, int] = {}
+        self._acknowledged: set[int] = set()  # rows that are published and still to be deleted
+        self._deleting: set[int] = set()  # rows of those that a transaction under way deletes
+        self._asked: list[asyncio.Future[None]] = []
+        self._woken = asyncio.Event()
+
+    async def run(self) -> None:
+        """Publish what comes, until cancelled."""
+        loop = asyncio.get_running_loop()
+        end = self._store.on_commit(lambda: _call(loop, self._woken.set))
+        self._store.relay = self.id
+        try:
+            while True:
+                await self._round()
+        finally:
+            self._store.relay = None
+            end()
+
+    async def drained(self) -> None:
+        """Return once all that was committed before this call is published, or is another relay's by now."""
+        asked = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        self._woken.set()
+        await asked
+
+    async def take_over(self) -> None:
+        """Publish what all others left, however fresh: partitions came to us whose old owner may be gone."""
+        await self._claim(before=self._store.now() + ABANDONED)
+        await self.drained()
+
+    async def publish(self, departures: Sequence[Departure]) -> None:
+        """Publish records and wait for the acknowledgement, again and again until it comes.
+
+        A record that the log refuses for good is logged and left out.
+        """
+        pause, longest = RETRY
+        while departures:
+            try:
+                await self._log.publish([await self._outgoing(each) for each in departures])
+                return
+            except Rejected as error:
+                if len(departures) == 1:
+                    logger.error("a record for %s can never be published and is given up: %s", departures[0].topic, error)
+                    return
+                for each in departures:
+                    await self.publish([each])
+                return
+            except Unavailable as error:
+                logger.warning("%s: could not publish, trying again in %.2f s: %s", self._service, pause, error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, longest)
+
+    @asynccontextmanager
+    async def forgetting(self) -> AsyncIterator[frozenset[int]]:
+        """The rows that were acknowledged, to be deleted inside; if that fails they are kept for the next time.
+
+        No two transactions get the same row: on PostgreSQL they would wait for each other.
+        """
+        ids, self._acknowledged = self._acknowledged, set()
+        self._deleting |= ids
+        try:
+            yield frozenset(ids)
+        except BaseException:
+            self._acknowledged |= ids
+            raise
+        finally:
+            self._deleting -= ids
+
+    async def flush(self) -> None:
+        """Delete acknowledged rows now."""
+        if self._acknowledged:
+            async with self.forgetting() as ids:
+                await self._store.run(lambda connection: outbox.remove(connection, ids))
+
+    async def _round(self) -> None:
+        """Wait until there may be something, then publish it; whoever asked before learns that it is out."""
+        idle = False
+        try:
+            await asyncio.wait_for(self._woken.wait(), self._settings.poll.total_seconds())
+        except TimeoutError:
+            idle = True
+        self._woken.clear()
+        asked, self._asked = self._asked, []
+        try:
+            if idle:
+                await self.flush()
+                await self._claim(before=self._store.now() - ABANDONED)
+            await self._drain()
+        except (SQLAlchemyError, SagaError) as error:
+            logger.warning("%s: the outbox could not be read, trying again: %s", self._service, error)
+            self._asked = asked + self._asked
+            await asyncio.sleep(RETRY[0])
+            self._woken.set()
+            return
+        for future in asked:
+            if not future.done():
+                future.set_result(None)
+
+    async def _drain(self) -> None:
+        while True:
+            known = self._acknowledged | self._deleting  # before the look: a row deleted during it may still be seen by it
+            rows = await self._store.look(partial(outbox.waiting, owner=self.id, limit=LIMIT + len(known)))
+            fresh = [row for row in rows if row.id not in known][:LIMIT]
+            age = (self._store.now() - fresh[0].created) / 1000 if fresh else 0.0
+            self._meter.on_outbox_age(self._service, max(age, 0.0))
+            if not fresh:
+                return
+            await self.publish([row.departure for row in fresh])
+            self._acknowledged.update(row.id for row in fresh)
+            if len(self._acknowledged) >= LIMIT:
+                await self.flush()
+
+    async def _claim(self, before: int) -> None:
+        if await self._store.look(lambda connection: outbox.left(connection, self.id, before)):
+            now = self._store.now()
+            taken = await self._store.run(lambda connection: outbox.claim(connection, self.id, before, now))
+            logger.info("%s: took over %d records from the outbox", self._service, taken)
+
+    async def _outgoing(self, departure: Departure) -> Outgoing:
+        topic, wanted, record = departure
+        if topic not in self._partitions:
+            found = await self._log.describe([topic])
+            if topic not in found:
+                raise Unavailable(f"there is no topic {topic!r}")
+            self._partitions[topic] = found[topic].partitions
+        count = self._partitions[topic]
+        if wanted is None or wanted >= count:
+            wanted = (murmur2(record.key or b"") & 0x7FFFFFFF) % count  # `home`, of a key that may be no text
+        return Outgoing(TopicPartition(topic, wanted), record)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    """Call on the loop, from whatever thread; a loop that is closed by now needs nothing any more."""
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if running is loop:
+        function()
+    else:
+        try:
+            loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            pass
