@@ -22,7 +22,7 @@ def advance(draft: Draft) -> None:
     elif state.phase is Phase.COMPENSATING:
         _back(draft)
     if state.live and state.parked is None:
-        _park_if_quiet(draft)
+        park_if_quiet(draft)
 
 
 def turn_back(draft: Draft, cause: Cause) -> None:
@@ -33,8 +33,15 @@ def turn_back(draft: Draft, cause: Cause) -> None:
     state.phase = Phase.COMPENSATING
     state.cause = cause
     for name, step in list(state.steps.items()):
-        if step.status is Status.EXECUTING and step.waits is Waits.RETRY:
+        if step.status is Status.EXECUTING and step.waits in (Waits.RETRY, Waits.OPERATOR):
             settle_unknown(draft, name, step.reason)
+        elif step.status is Status.VERIFYING and step.waits is Waits.OPERATOR and not step.answer:
+            give_up_verifying(draft, name, step.reason)
+
+
+def give_up_verifying(draft: Draft, name: str, why: str) -> None:
+    """Nobody answered whether it happened, and the saga goes back: compensate it like what did happen."""
+    draft.set(name, status=Status.UNKNOWN, waits=Waits.NOTHING, due=None, answer="unknown", reason=why)
 
 
 def settle_unknown(draft: Draft, name: str, why: str) -> None:
@@ -45,7 +52,6 @@ def settle_unknown(draft: Draft, name: str, why: str) -> None:
     if policy == "park" and (step.unknown == "park" or not going_back):
         draft.set(name, waits=Waits.OPERATOR, due=None, answer="unknown", reason=why)
     elif policy == "verify" and not going_back:
-        draft.set(name, answer="unknown")
         draft.begin(name, Status.VERIFYING)
     else:
         # What may have happened is compensated like what did; the participant answers `nothing` if it never ran.
@@ -96,16 +102,25 @@ def _is(draft: Draft, name: str, *statuses: Status) -> bool:
     return step is not None and step.status in statuses
 
 
-def _park_if_quiet(draft: Draft) -> None:
+def park_if_quiet(draft: Draft) -> None:
     """Nothing moves any more by itself, and a step needs an operator: the instance parks.
 
-    Not earlier: what is independent of the step that is stuck still goes on (S24).
+    Not earlier: what is independent of the step that is stuck still goes on (S24). But a step after the pivot is tried without end;
+    beside one that is stuck it gets no more than its ordinary attempts, or the operator would never hear of the other.
     """
     steps = draft.state.steps
-    if any(step.waits in (Waits.REPLY, Waits.RETRY) for step in steps.values()):
+    stuck = [name for name in draft.saga.graph.steps if name in steps and steps[name].waits is Waits.OPERATOR]
+    if any(_moves(draft, name, bool(stuck)) for name in steps):
         return
-    stuck = [(name, step) for name, step in steps.items() if step.waits is Waits.OPERATOR]
     assert stuck, f"{draft.state.id} neither moves nor waits: {steps}"
-    name, step = stuck[0]
+    name, step = stuck[0], steps[stuck[0]]
     reason = {Status.VERIFYING: "unverified", Status.COMPENSATING: "compensation"}.get(step.status, step.answer or "unknown")
     draft.park(reason, name, step.reason, holds=False)
+
+
+def _moves(draft: Draft, name: str, another_is_stuck: bool) -> bool:
+    """Will a reply or time alone change this step?"""
+    step = draft.state.steps[name]
+    if step.waits is Waits.RETRY and another_is_stuck and draft.saga.graph.retriable(name):
+        return step.attempt - step.first + 1 < draft.step(name).retry.attempts
+    return step.waits in (Waits.REPLY, Waits.RETRY)

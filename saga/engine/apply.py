@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from saga.engine.decision import Decision
+from saga.engine.decision import Decision, Kind
 from saga.engine.state import Cause, Instance, Parked, StepState, restore
 
 # What may change after the start; the rest of Instance is fixed by its first decision.
@@ -51,6 +51,8 @@ def apply(state: Instance | None, decision: Decision) -> Instance:
         state.steps[name] = StepState.from_json(step)
     if decision.data is not None:
         (state.data,) = decision.data
-    if not decision.ignored and (identity := decision.input.identity):
+    # An operator's action that was refused is remembered too: its repeat must not take effect later (S11, S30).
+    counts = not decision.ignored or (decision.input.kind is Kind.OPERATOR and decision.note != "duplicate")
+    if counts and (identity := decision.input.identity):
         state.seen = [*state.seen, identity]
     return state

@@ -21,13 +21,13 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from saga.engine.advance import advance, settle_unknown, turn_back
+from saga.engine.advance import advance, park_if_quiet, settle_unknown, turn_back
 from saga.engine.apply import diff
 from saga.engine.book import brief
 from saga.engine.decision import Announce, DeadLetter, Decision, Input, Kind, Output
 from saga.engine.definition import Saga
 from saga.engine.draft import Draft, UserCodeRaised
-from saga.engine.policy import MAX_DECISIONS, MAX_KEPT
+from saga.engine.policy import MAX_DECISIONS, MAX_KEPT, MAX_KEPT_BYTES
 from saga.engine.replies import Contradiction, Ignored, attempt_failed, take_reply
 from saga.engine.state import Cause, Instance, Phase, Status, Waits, instance_id
 
@@ -47,7 +47,9 @@ def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, no
         return _started_before(state, given)
     if given.kind is Kind.REPLY and not given.attributes["sagacommand"].startswith(state.id + ":"):
         return _nothing(state, given, "unmatched", "it answers another run")
-    if saga is None or saga.version != state.version:
+    if given.kind is Kind.TIMER and state.parked is not None:
+        return _nothing(state, given, "parked", "timers stand still")
+    if saga is None or saga.version != state.version or saga.graph.hash != state.hash:
         return _other_version(saga, state, given, now)
     draft = Draft(saga, state.copy(), now)
     if given.kind is Kind.OPERATOR:
@@ -115,7 +117,12 @@ def _other_version(saga: Saga[Any, Any] | None, state: Instance, given: Input, n
     """S5: an instance is pinned to the version it started with; without that version nothing can be decided."""
     if not state.live:
         return _nothing(state, given, "after-end")
-    there = "is not registered" if saga is None else f"is registered in version {saga.version} only"
+    if saga is None:
+        there = "is not registered"
+    elif saga.version != state.version:
+        there = f"is registered in version {saga.version} only"
+    else:
+        there = "is registered with another structure under the same version"
     detail = f"the instance runs version {state.version}; {state.saga!r} {there}"
     if given.kind is Kind.OPERATOR:
         return _nothing(state, given, "operator-refused", detail)
@@ -132,6 +139,7 @@ _NO_SAGA: Any = None  # a draft that only parks asks nothing of its definition
 def _try(draft: Draft, given: Input, *, believe: bool = False) -> tuple[Draft, str, str]:
     """Take one input; if it cannot be taken, all is as it was before, but for what must be remembered of it."""
     trial = Draft(draft.saga, draft.state.copy(), draft.now)
+    trial.outputs, trial.data_changed = list(draft.outputs), draft.data_changed
     try:
         note = _take(trial, given, believe)
     except Ignored as ignored:
@@ -148,8 +156,6 @@ def _try(draft: Draft, given: Input, *, believe: bool = False) -> tuple[Draft, s
             return draft, "contradiction", contradiction.detail
         draft.park("contradiction", contradiction.step, contradiction.detail, holds=True)
         return draft, *_keep(draft, given, "parked")
-    trial.outputs[:0] = draft.outputs
-    trial.data_changed |= draft.data_changed
     return trial, note, ""
 
 
@@ -169,7 +175,7 @@ def _take(draft: Draft, given: Input, believe: bool) -> str:
         _move_stuck_steps(draft)
         note = "retried"
     if not draft.state.live:
-        raise Ignored("after-end")
+        raise Ignored("after-end")  # whatever a late reply would have changed
     draft.state.parked = None
     advance(draft)
     return note
@@ -181,10 +187,14 @@ def _timer(draft: Draft, name: str, due: int) -> str:
     if name == "":
         if state.deadline_over or state.deadline != due:
             raise Ignored("void")
+        if draft.now < due:
+            raise Ignored("early")
         return _deadline(draft)
     step = state.steps[name]
     if step.due != due:
         raise Ignored("void")
+    if draft.now < due:
+        raise Ignored("early")
     if step.waits is Waits.RETRY:
         draft.again(name)
         return "retry"
@@ -217,7 +227,7 @@ def _retry(draft: Draft, given: Input) -> tuple[str, str]:
     if pivot_went_through:
         return "operator-refused", "the pivot happened although the participant had denied it, and others are already compensated"
     if parked.reason == "limit":
-        state.limit += MAX_DECISIONS
+        state.limit = state.seq + 1 + MAX_DECISIONS
     kept = [Input.from_json(item) for item in state.kept] if parked.holds else [given]
     state.parked, state.kept = None, []
     note = "retried"
@@ -228,6 +238,8 @@ def _retry(draft: Draft, given: Input) -> tuple[str, str]:
             draft.state.kept += [item.to_json() for item in kept[index + 1 :]]
             note = "parked"
             break
+    if draft.state.live and draft.state.parked is None:
+        park_if_quiet(draft)  # if nothing that was kept changed anything, it still waits for what it waited for before
     return note, ""
 
 
@@ -246,10 +258,11 @@ def _move_stuck_steps(draft: Draft) -> None:
 
 def _keep(draft: Draft, given: Input, note: str) -> tuple[str, str]:
     """Keep an input for later; if too many wait already, it goes to the dead letters, from where it can be redriven (S32)."""
-    if len(draft.state.kept) >= MAX_KEPT:
-        draft.outputs.append(DeadLetter("kept-full", f"{MAX_KEPT} inputs wait for an operator already"))
+    kept, item = draft.state.kept, given.to_json()
+    if kept and (len(kept) >= MAX_KEPT or len(orjson.dumps([*kept, item])) > MAX_KEPT_BYTES):
+        draft.outputs.append(DeadLetter("kept-full", f"{len(kept)} inputs wait for an operator already; more are not kept"))
         return "deadletter", "kept-full"
-    draft.state.kept.append(given.to_json())
+    kept.append(item)
     return note, ""
 
 

@@ -51,9 +51,11 @@ class Input:
 
     def to_json(self) -> dict[str, Any]:
         value: dict[str, Any] = {"kind": self.kind}
-        for name in ("type", "id", "source", "origin", "data"):
+        for name in ("type", "id", "source", "origin"):
             if getattr(self, name):
                 value[name] = getattr(self, name)
+        if self.data is not None:  # an event without fields is {}, which is not the same as no value
+            value["data"] = self.data
         if self.at:
             value["at"] = list(self.at)
         if self.attributes:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import CodeType, FunctionType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, get_args
 
 from pydantic import BaseModel
 
@@ -29,6 +29,7 @@ from saga.engine.messages import Command, Event, Message
 from saga.engine.policy import DEFAULT_REMEMBER, DEFAULT_RETRY, DEFAULT_TIMEOUT, Retry, Unknown
 from saga.errors import DefinitionError
 
+MOMENT = timedelta(milliseconds=1)  # the engine's clock knows nothing shorter
 MAX_STEPS = 200  # S2: more than a person can follow; and an instance's whole state has to fit in 1 MiB
 
 D = TypeVar("D", bound=BaseModel)
@@ -127,6 +128,18 @@ class _Options:
         self.unknown: Unknown | None = None
         self.compensation: Unset | None = UNSET
 
+    def check(self, where: str) -> None:
+        retry = self.retry
+        if self.timeout is not None and self.timeout < MOMENT:
+            raise DefinitionError(f"timeout= must be at least a millisecond, not {self.timeout}", where)
+        if retry.attempts < 1 or retry.first < MOMENT or retry.longest < retry.first or not 1 <= retry.factor <= 1000:
+            what = "retry= takes at least 1 attempt, a first pause of at least 1 ms, a longest not below it, a factor of 1 to 1000"
+            raise DefinitionError(f"{what}; not {retry}", where)
+        if self.unknown not in (None, *get_args(Unknown)):
+            raise DefinitionError(f'unknown= is "verify", "compensate" or "park", not {self.unknown!r}', where)
+        if not (self.compensation is None or isinstance(self.compensation, Unset)):
+            raise DefinitionError("compensation= is only ever None; write a compensation with @<step>.compensate", where)
+
 
 class Saga(Generic[S, D]):
     """A definition: what starts it, its data, and its steps.
@@ -156,6 +169,8 @@ class Saga(Generic[S, D]):
             raise DefinitionError(f"{name}: starts_on= takes a message class, not {starts_on!r}", self.where)
         if not (isinstance(data, type) and issubclass(data, BaseModel)):
             raise DefinitionError(f"{name}: data= takes a pydantic model class, not {data!r}", self.where)
+        if not callable(key):
+            raise DefinitionError(f"{name}: key= takes a function of the event, not {key!r}", self.where)
         self.name = name
         self.version = version
         self.starts_on = starts_on
@@ -169,6 +184,8 @@ class Saga(Generic[S, D]):
 
     def start(self, function: Callable[[S], D]) -> Callable[[S], D]:
         """How the first data comes from the event that starts the saga."""
+        if self.begin is not None:
+            raise DefinitionError(f"{self.name} has a start already", _where(function))
         self.reads(function, [self.starts_on], self.data)
         self.begin = function
         return function
@@ -192,9 +209,13 @@ class Saga(Generic[S, D]):
         where = _caller()
         options = _Options(self._links(after, where), timeout, pivot, retry)
         options.unknown, options.compensation = unknown, compensation
+        options.check(where)
 
         def add(function: Callable[[D], C]) -> Step[D, C]:
             step = Step(self, function, options)
+            if not (step.name.isascii() and step.name.isidentifier()) or step.name == START.name:
+                what = f"a step's name is its function's: an ASCII name, and not START; this one is {step.name!r}"
+                raise DefinitionError(what, step.where)
             if step.name in self.steps:
                 what = f"{self.name} has a step {step.name!r} already, at {self.steps[step.name].where}"
                 raise DefinitionError(what, step.where)
@@ -227,6 +248,10 @@ class Saga(Generic[S, D]):
                 raise DefinitionError(f"after= takes START or a step (the object, not its name), not {node!r}", where)
             if isinstance(node, Step) and node.saga is not self:
                 raise DefinitionError(f"after={node.name} is a step of another saga, {node.saga.name!r}", where)
+        if len(set(nodes)) < len(nodes):
+            raise DefinitionError("after= names the same step twice", where)
+        if START in nodes and len(nodes) > 1:
+            raise DefinitionError("after= names START and a step; every step comes after START", where)
         return nodes
 
     def reads(self, function: Callable[..., Any], takes: Sequence[type], gives: type) -> Any:
@@ -234,8 +259,10 @@ class Saga(Generic[S, D]):
         where = _where(function)
         try:
             hints = _annotations(function)
-        except NameError as error:
+        except Exception as error:
             raise DefinitionError(f"{_name(function)}: an annotation cannot be read: {error}", where) from None
+        if inspect.iscoroutinefunction(function):
+            raise DefinitionError(f"{_name(function)} is async; a definition decides, it waits for nothing", where)
         parameters = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
         if len(parameters) != len(takes):
             what = f"{_name(function)} takes {len(parameters)} arguments; it will be given {_names(takes)}"
@@ -247,8 +274,11 @@ class Saga(Generic[S, D]):
                 raise DefinitionError(what, where)
         given = hints.get("return", None)
         if not (isinstance(given, type) and issubclass(given, gives)):
-            named = getattr(given, "__name__", "nothing")
+            named = "nothing" if "return" not in hints else getattr(given, "__name__", str(given))
             raise DefinitionError(f"{_name(function)} must return a {gives.__name__} and say so; it says {named}", where)
+        if issubclass(given, Message) and not given.__type__:
+            what = f"{_name(function)} must return one kind of command; {given.__name__} has no type of its own"
+            raise DefinitionError(what, where)
         return given
 
     def messages(self) -> list[type[Message]]:

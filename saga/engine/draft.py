@@ -17,8 +17,16 @@ from pydantic import BaseModel
 from saga.engine.decision import Announce, Output, Send
 from saga.engine.definition import Saga, Step
 from saga.engine.messages import Command
-from saga.engine.policy import COMPENSATE_RETRY, MAX_DATA_BYTES, VERIFY_RETRY, Retry
-from saga.engine.state import ACTION_OF, Action, Instance, Parked, Phase, Status, StepState, Waits, command_id
+from saga.engine.policy import (
+    COMPENSATE_RETRY,
+    DEFAULT_TIMEOUT,
+    MAX_DATA_BYTES,
+    MAX_OUTPUT_BYTES,
+    MAX_SENT_BYTES,
+    VERIFY_RETRY,
+    Retry,
+)
+from saga.engine.state import ACTION_OF, ROUND_OF, Action, Instance, Parked, Phase, Status, StepState, Waits, command_id
 
 
 class UserCodeRaised(Exception):
@@ -54,7 +62,7 @@ class Draft:
     def call(self, step: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:
             return function(*arguments, **options)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # SystemExit too: one definition must not end the process for all
             lines = traceback.format_exception(error)
             raise UserCodeRaised(step, "".join(lines)[-4000:]) from error
 
@@ -68,9 +76,9 @@ class Draft:
         """Take over what `start` or `done` returned. Raises UserCodeRaised if it is not the saga's data, or too large (S32)."""
         if not isinstance(data, self.saga.data):
             raise UserCodeRaised(step, f"{step or 'start'} must return a {self.saga.data.__name__}, not {type(data).__name__}")
-        value = self.call(step, data.model_dump, mode="json")
-        self._limit(step, value, "the instance's data")
-        self._model = None
+        value = self._plain(step, data, "the instance's data")
+        # `model_copy(update=…)` checks nothing: what cannot be read back would park the instance later, where no fix helps.
+        self._model = self.call(step, self.saga.data.model_validate, value)
         self.state.data = value
         self.data_changed = True
 
@@ -79,17 +87,25 @@ class Draft:
         made = self.call(step, function, self.model(), *arguments)
         if not isinstance(made, expected):
             raise UserCodeRaised(step, f"{step} must return a {expected.__name__}, not {type(made).__name__}")
-        data = self.call(step, made.model_dump, mode="json")
-        self._limit(step, data, f"the command {expected.__name__}")
+        data = self._plain(step, made, f"the command {expected.__name__}")
+        self.call(step, expected.model_validate, data)
         return data
 
-    def _limit(self, step: str, value: Any, what: str) -> None:
+    def _plain(self, step: str, model: BaseModel, what: str) -> Any:
+        """A model's JSON value, exactly as the journal will give it back (NaN, say, comes back as null)."""
+        value = self.call(step, model.model_dump, mode="json")
+        raw = self._written(step, value, what, MAX_DATA_BYTES)
+        return orjson.loads(raw)
+
+    def _written(self, step: str, value: Any, what: str, limit: int) -> bytes:
         try:
-            size = len(orjson.dumps(value))
+            raw = orjson.dumps(value)
+            orjson.dumps([[[[[[[[value]]]]]]]])  # it will stand deeper in a decision, and JSON is only written to some depth
         except TypeError as error:
             raise UserCodeRaised(step, f"{what} cannot be written as JSON: {error}") from error
-        if size > MAX_DATA_BYTES:
-            raise UserCodeRaised(step, f"{what} has {size} bytes; at most {MAX_DATA_BYTES} are possible", "too-large")
+        if len(raw) > limit:
+            raise UserCodeRaised(step, f"{what} has {len(raw)} bytes; at most {limit} are possible", "too-large")
+        return raw
 
     # --- commands ---------------------------------------------------------------------------------------------------------------
 
@@ -98,12 +114,13 @@ class Draft:
         step = self.step(name)
         data = self.command(name, step.command, step.command_class)
         self.state.steps[name] = StepState(decided=self.now, sent=data)
+        self._written(name, [s.sent for s in self.state.steps.values()], "all commands of the instance", MAX_SENT_BYTES)
         self._send(name, data)
 
     def begin(self, name: str, status: Status) -> None:
-        """Begin to verify or to compensate a step."""
-        self.set(name, status=status, attempt=1, first=1, decided=self.now, reason="")
-        self._send(name, self._question(name))
+        """Begin to verify or to compensate a step, under a command id that was not used before."""
+        self.set(name, status=status)
+        self.fresh(name)
 
     def again(self, name: str) -> None:
         """The next attempt of the command that is out: the same id, the next number (S13)."""
@@ -112,9 +129,9 @@ class Draft:
         self._send(name, state.sent if state.status is Status.EXECUTING else self._question(name))
 
     def fresh(self, name: str) -> None:
-        """A new round, under a new command id: for an operator who repeats what was refused, which had no effect (S12)."""
+        """A new round, under a new command id: what was refused had no effect (S12), and a repeat would only be refused again."""
         state = self.state.steps[name]
-        counter = "round" if state.status is Status.EXECUTING else "undo_round"
+        counter = ROUND_OF[ACTION_OF[state.status]]
         self.set(name, attempt=0, first=1, decided=self.now, answer="", reason="", **{counter: getattr(state, counter) + 1})
         self.again(name)
 
@@ -133,7 +150,9 @@ class Draft:
         step, state = self.step(name), self.state.steps[name]
         action = ACTION_OF[state.status]
         command = self.command_class(name, action)
-        due = None if step.timeout is None else self.now + round(step.timeout.total_seconds() * 1000)
+        # Only an execute command may wait for the deadline; a compensation is beyond it and must not wait for ever (S4, S23).
+        timeout = step.timeout if action is Action.EXECUTE else step.timeout or DEFAULT_TIMEOUT
+        due = None if timeout is None else self.now + round(timeout.total_seconds() * 1000)
         self.set(name, waits=Waits.REPLY, due=due)
         send = Send(
             service=command.__service__,
@@ -147,6 +166,8 @@ class Draft:
             trace=self.state.trace,
         )
         self.outputs.append(send)
+        sent = [output.data for output in self.outputs if isinstance(output, Send)]
+        self._written(name, sent, "the commands of one decision", MAX_OUTPUT_BYTES)
 
     def command_class(self, name: str, action: Action) -> type[Command[Any]]:
         step = self.step(name)
@@ -160,9 +181,7 @@ class Draft:
         return found
 
     def command_id(self, name: str, action: Action) -> str:
-        state = self.state.steps[name]
-        rounds = {Action.EXECUTE: state.round, Action.VERIFY: 1, Action.COMPENSATE: state.undo_round}
-        return command_id(self.state.id, name, action, rounds[action])
+        return command_id(self.state.id, name, action, getattr(self.state.steps[name], ROUND_OF[action]))
 
     def retry_policy(self, name: str, action: Action) -> Retry:
         return {Action.EXECUTE: self.step(name).retry, Action.VERIFY: VERIFY_RETRY, Action.COMPENSATE: COMPENSATE_RETRY}[action]

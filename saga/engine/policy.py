@@ -42,5 +42,8 @@ COMPENSATE_RETRY = Retry(attempts=10)
 VERIFY_RETRY = Retry(attempts=5)
 
 MAX_DATA_BYTES = 256 * 1024  # S32: of an instance's data, and of a command's
+MAX_SENT_BYTES = 384 * 1024  # S32: of all execute commands of an instance, which its state holds
+MAX_OUTPUT_BYTES = 1024 * 1024  # S32: of the commands of one decision, which has to fit in one batch
 MAX_KEPT = 64  # S32: inputs kept for a parked instance
+MAX_KEPT_BYTES = 256 * 1024  # S32: of them all, but for the first, which is always kept: with the rest, a state stays near 1 MiB
 MAX_DECISIONS = 10_000  # S32: of one instance

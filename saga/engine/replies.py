@@ -20,11 +20,11 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-from saga.engine.advance import settle_unknown, turn_back
+from saga.engine.advance import give_up_verifying, settle_unknown, turn_back
 from saga.engine.decision import Input
 from saga.engine.draft import Draft
 from saga.engine.messages import PROTOCOL_TYPES, events_topic
-from saga.engine.state import Action, Cause, Phase, Status, StepState, Waits, command_id
+from saga.engine.state import ROUND_OF, Action, Cause, Phase, Status, StepState, Waits, command_id
 
 
 class Ignored(Exception):
@@ -53,6 +53,9 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
 
 
+DONE_EARLIER = "done earlier"  # an earlier round was done after all, an operator said; then the later one must not be done too
+
+
 class Reply:
     """A reply that was found to belong to a step of this instance."""
 
@@ -77,7 +80,7 @@ class Reply:
         if state is None or text not in tuple(Action):
             raise Ignored("unmatched", f"no command {self.command!r} was sent")
         action = Action(text)
-        rounds = {Action.EXECUTE: state.round, Action.COMPENSATE: state.undo_round, Action.VERIFY: 1}[action]
+        rounds = getattr(state, ROUND_OF[action])
         number = int(round) if round.isdecimal() and len(round) < 6 else 1
         if number > rounds or self.command != command_id(draft.state.id, name, action, number):
             raise Ignored("unmatched", f"no command {self.command!r} was sent")
@@ -131,8 +134,9 @@ def take_reply(draft: Draft, given: Input, *, believe: bool = False) -> str:
 
 
 def _done(draft: Draft, reply: Reply, state: StepState, believe: bool) -> None:
+    earlier = reply.old_round and reply.action is Action.EXECUTE
     told_no = (
-        reply.old_round
+        earlier is not (state.answer == DONE_EARLIER)
         or state.status is Status.REFUSED
         or (state.status is Status.COMPENSATED and state.answer == "nothing")
         or (state.status is Status.EXECUTING and state.answer == "refused")
@@ -141,14 +145,15 @@ def _done(draft: Draft, reply: Reply, state: StepState, believe: bool) -> None:
         raise Contradiction(reply.step, f"{reply.command} was answered done after it had been answered {state.answer or 'refused'}")
     if not told_no and state.status in (Status.DONE, Status.COMPENSATED):
         raise Ignored("late", f"{reply.step} is {state.status}")
+    if not draft.state.live:
+        raise Ignored("after-end")
     if state.status is Status.COMPENSATING:
         if state.succeeded:
             raise Ignored("late", f"{reply.step} is {state.status}")
         draft.set(reply.step, succeeded=True)
         return
-    if told_no and state.status is Status.COMPENSATED:
-        draft.set(reply.step, undo_round=state.undo_round + 1)
-    draft.set(reply.step, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer="done", reason="")
+    answer = DONE_EARLIER if earlier else str(Outcome.DONE)
+    draft.set(reply.step, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer=answer, reason="")
     receive = draft.step(reply.step).receive
     if receive is not None:
         draft.put_data(reply.step, draft.call(reply.step, receive, draft.model(), reply.message))
@@ -237,6 +242,6 @@ def attempt_failed(draft: Draft, name: str, why: str) -> None:
     elif action is Action.EXECUTE:
         settle_unknown(draft, name, why)
     elif action is Action.VERIFY and draft.state.phase is Phase.COMPENSATING and not draft.step(name).pivot:
-        draft.set(name, status=Status.UNKNOWN, waits=Waits.NOTHING, due=None, reason=why)
+        give_up_verifying(draft, name, why)
     else:
         draft.set(name, waits=Waits.OPERATOR, due=None, answer="", reason=f"{why} (after {failures} attempts)")

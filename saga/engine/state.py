@@ -59,6 +59,7 @@ class Action(StrEnum):
 
 ENDED = (Phase.COMPLETED, Phase.COMPENSATED)
 ACTION_OF = {Status.EXECUTING: Action.EXECUTE, Status.VERIFYING: Action.VERIFY, Status.COMPENSATING: Action.COMPENSATE}
+ROUND_OF = {Action.EXECUTE: "round", Action.VERIFY: "ask_round", Action.COMPENSATE: "undo_round"}
 UNSETTLED = (Status.EXECUTING, Status.VERIFYING)
 
 
@@ -71,7 +72,8 @@ class StepState:
     attempt: int = 1  # of the command that is out; never reused, so a late `failed` cannot be taken for a newer one's
     first: int = 1  # the attempt at which the present series began: retry counts from here
     round: int = 1  # of the execute command: +1 when an operator repeats one that was refused (a new command id)
-    undo_round: int = 1  # the same for the compensation
+    ask_round: int = 0  # of the verify command: 0 if it was never sent, +1 when it is begun, and when an operator repeats it
+    undo_round: int = 0  # the same for the compensation
     due: int | None = None  # ms: the time-out of the attempt, or the time of the next one
     decided: int = 0  # ms: when the command that is out was first decided; the same for all its attempts
     sent: Any = None  # the execute command's data, as it was sent
