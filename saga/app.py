@@ -64,7 +64,9 @@ def find_app(name: str | None, directory: Path) -> App:
                 directory = folder
                 break
     if not name or ":" not in name:
-        raise Misconfigured(f'no app is named: write [tool.saga] app = "module:app" in pyproject.toml, or --app (looked from {directory})')
+        raise Misconfigured(
+            f'no app is named: write [tool.saga] app = "module:app" in pyproject.toml, or --app (looked from {directory})'
+        )
     module, _, attribute = name.partition(":")
     if str(directory) not in sys.path:
         sys.path.insert(0, str(directory))

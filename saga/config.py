@@ -1,16 +1,16 @@
 """Settings of a process: read once from the environment, frozen, passed down. Nothing else reads the environment.
 
-    SAGA_BOOTSTRAP          where Kafka answers, host:port[,host:port]
-    SAGA_PREFIX             put before every topic and group name ("" by default)
-    SAGA_GROUP              the consumer group of the orchestrators ("saga")
-    SAGA_DEV                1: one broker is enough (replication 1); for development only
-    SAGA_HTTP               host:port of /metrics, /healthz and /readyz (127.0.0.1:9464); port 0 takes any free one
-    SAGA_SESSION_SECONDS    after this long without a sign of life a process has lost its partitions (10)
-    SAGA_TIMEOUT_SECONDS    how long one answer of the log may take (10)
-    SAGA_SNAPSHOT_BYTES     a journal grows by at least this much between snapshots (16 MiB)
-    SAGA_SNAPSHOT_SECONDS   … or by this much time, if anything was decided (3600)
-    SAGA_HISTORY_DAYS       journal records older than this may be trimmed, up to a snapshot; 0 keeps everything (0)
-    SAGA_SECURITY           JSON of aiokafka's security settings (security_protocol, sasl_…); empty: plain text
+SAGA_BOOTSTRAP          where Kafka answers, host:port[,host:port]
+SAGA_PREFIX             put before every topic and group name ("" by default)
+SAGA_GROUP              the consumer group of the orchestrators ("saga")
+SAGA_DEV                1: one broker is enough (replication 1); for development only
+SAGA_HTTP               host:port of /metrics, /healthz and /readyz (127.0.0.1:9464); port 0 takes any free one
+SAGA_SESSION_SECONDS    after this long without a sign of life a process has lost its partitions (10)
+SAGA_TIMEOUT_SECONDS    how long one answer of the log may take (10)
+SAGA_SNAPSHOT_BYTES     a journal grows by at least this much between snapshots (16 MiB)
+SAGA_SNAPSHOT_SECONDS   … or by this much time, if anything was decided (3600)
+SAGA_HISTORY_DAYS       journal records older than this may be trimmed, up to a snapshot; 0 keeps everything (0)
+SAGA_SECURITY           JSON of aiokafka's security settings (security_protocol, sasl_…); empty: plain text
 """
 
 from __future__ import annotations

@@ -1,0 +1,58 @@
+"""What operators see, for Prometheus: the unit in the name, labels only from registered definitions (anything else is "other").
+
+One `Metrics` object per process, passed down; nothing is global, so tests may have many. Only this module knows prometheus_client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# From 1 ms, one append on a good disk, to an hour, a saga that waits for people; about three buckets a decade.
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
+_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+class Metrics:
+    """All series of a process. `names` are the label values that may appear; see `label`."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.registry = CollectorRegistry()
+        self._names = frozenset(names)
+        r = self.registry
+        self.started = Counter("saga_started", "Instances started", ["saga"], registry=r)
+        self.finished = Counter("saga_finished", "Instances that ended", ["saga", "outcome"], registry=r)
+        self.live = Gauge("saga_live", "Instances that have not ended", ["saga", "phase"], registry=r)
+        self.parked = Gauge("saga_parked", "Instances that wait for an operator", ["saga", "reason"], registry=r)
+        self.duration = Histogram("saga_duration_seconds", "From start to end", ["saga", "outcome"], registry=r, buckets=_SECONDS)
+        self.attempts = Counter("saga_step_attempts", "Attempts of commands", ["saga", "step", "action", "result"], registry=r)
+        self.compensation_failed = Counter(
+            "saga_compensation_failed", "Compensations that need an operator", ["saga", "step"], registry=r
+        )
+        self.ignored = Counter("saga_ignored", "Inputs that changed nothing", ["reason"], registry=r)
+        self.deadletter = Counter("saga_deadletter", "Inputs set aside", ["topic", "reason"], registry=r)
+        self.forwarded = Counter("saga_forwarded", "Inputs forwarded to their home partition", registry=r)
+        self.append = Histogram("saga_journal_append_seconds", "One append to the journal", registry=r, buckets=_SECONDS)
+        self.commit_inputs = Histogram("saga_journal_commit_inputs", "Inputs decided by one append", registry=r, buckets=_COUNTS)
+        self.claims = Counter("saga_claims", "Claims of journal partitions", ["reason"], registry=r)
+        self.ownership_lost = Counter("saga_ownership_lost", "Times that a batch did not stand where it had to", registry=r)
+        self.snapshot_age = Gauge("saga_snapshot_age_seconds", "Since the last snapshot began", ["partition"], registry=r)
+        self.restore = Histogram("saga_restore_seconds", "From assigned to running", registry=r, buckets=_SECONDS)
+        self.phase = Gauge("saga_partition_phase", "1 for the phase a partition is in", ["partition", "phase"], registry=r)
+        self.input_lag = Gauge("saga_input_lag_records", "Inputs not yet decided", ["topic", "partition"], registry=r)
+        self.timer_lag = Gauge("saga_timer_lag_seconds", "How late the last timer fired", registry=r)
+        self.invariant_violations = Counter("saga_invariant_violations", "Contradictions that no rule allows", ["id"], registry=r)
+        self.commands = Counter("participant_commands", "Commands answered", ["service", "command", "result"], registry=r)
+        self.command_seconds = Histogram("participant_command_seconds", "One command", ["service"], registry=r, buckets=_SECONDS)
+        self.duplicates = Counter("participant_duplicates", "Commands seen before", ["service"], registry=r)
+        self.outbox_age = Gauge("participant_outbox_age_seconds", "Age of the oldest unpublished record", ["service"], registry=r)
+
+    def label(self, name: str) -> str:
+        """A label value that came from outside: itself if a definition names it, else "other", so the number of series is bounded."""
+        return name if name in self._names else "other"
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,188 @@
+"""A batch in the making: inputs are decided on an overlay, and nothing of it counts until the journal has it.
+
+From a record to decisions, in the order of the questions: can its headers be read · does any definition name its type · is it small
+enough · can its value be read · whom does it concern · are they at home in this partition? What is unreadable becomes a dead letter,
+what nobody names only moves the position, and what lives elsewhere is forwarded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from saga.cloudevents import header_fields, parse
+from saga.engine.apply import apply
+from saga.engine.book import Book, Target
+from saga.engine.decide import decide, refuse_growth
+from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Input, Kind, Output
+from saga.engine.state import Instance
+from saga.errors import Unreadable
+from saga.log.base import StoredRecord
+from saga.log.partition import home
+from saga.runtime.codec import REQUESTS, encode_instance, raw
+from saga.runtime.fold import Fold, Slot
+
+MAX_INPUT_BYTES = 256 * 1024  # S32: a larger input is recorded by reference
+KEPT_OF_LARGE = 64 * 1024  # what its dead letter holds of it
+MAX_STATE_BYTES = 1024 * 1024  # S32: an instance's whole state
+MAX_BATCH_BYTES = 900_000  # below the broker's default limit of a batch, 1,048,588
+MAX_BATCH_INPUTS = 500  # so that a batch is decided in well under a second
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a batch is made: the partition number, of how many, and the definitions."""
+
+    number: int
+    partitions: int
+    book: Book
+
+
+class Batch:
+    """Decisions on an overlay over a fold, at one moment of the partition's time (ms)."""
+
+    def __init__(self, place: Place, fold: Fold, now: int) -> None:
+        self.place = place
+        self.fold = fold
+        self.now = now
+        self.decisions: list[Decision] = []
+        self.states: dict[Slot, bytes] = {}
+        self.unnamed = 0  # inputs of types that no definition names
+        self.size = 0
+        self.inputs = 0
+        self._overlay: dict[Slot, Instance] = {}
+
+    @property
+    def full(self) -> bool:
+        return self.size >= MAX_BATCH_BYTES or self.inputs >= MAX_BATCH_INPUTS
+
+    def result(self, decision: Decision) -> Instance | None:
+        """The state that this batch leaves of a decision's instance."""
+        return self._overlay.get(Slot(decision.instance.split(":", 1)[0], decision.key)) if decision.seq else None
+
+    def results(self) -> Iterator[tuple[Slot, Instance]]:
+        yield from self._overlay.items()
+
+    # --- inputs ---------------------------------------------------------------------------------------------------------------------
+
+    def take(self, record: StoredRecord) -> None:
+        """Decide one record from an input topic."""
+        self.inputs += 1
+        at = (record.topic, record.partition, record.offset)
+        origin = f"{record.topic}:{record.partition}:{record.offset}"
+        try:
+            fields = header_fields(record.headers)
+            if "type" in fields and not self.place.book.knows(fields["type"]):
+                self.unnamed += 1
+                return
+            if (size := _size(record)) > MAX_INPUT_BYTES:
+                raise Unreadable("too-large", f"the record has {size} bytes; at most {MAX_INPUT_BYTES} are possible")
+            event = parse(record, fields)
+        except Unreadable as error:
+            self._set_aside(record, Input(Kind.OTHER, origin=origin, at=at), error)
+            return
+        forwarded = record.topic == REQUESTS and "sagaorigin" in event.attributes
+        if forwarded:
+            origin = event.attributes["sagaorigin"]
+        given = Input(Kind.OTHER, event.type, event.id, event.source, origin, at, event.data, event.attributes)
+        try:
+            targets = self.place.book.route(event.type, event.attributes, event.data)
+        except Unreadable as error:
+            self._set_aside(record, given, error, tell=error.reason in ("schema", "key"))
+            return
+        self._decide_for(targets, given, record, forwarded)
+
+    def timer(self, slot: Slot, step: str, due: int) -> None:
+        """Decide a due timer, unless an input of this very batch has settled its step already."""
+        state = self._overlay.get(slot) or self.fold.get(slot)
+        if state is None or state.next_timer() != (due, step):
+            return
+        self.inputs += 1
+        target = Target(Kind.TIMER, slot.saga, slot.key)
+        self._decide(target, Input(Kind.TIMER, data={"step": step, "due": due}), None)
+
+    def other(self, note: str, detail: str) -> None:
+        """Record something that concerns no instance, as a lost input that an operator accepted."""
+        self._add(Decision("", 0, "", Input(Kind.OTHER), note, detail))
+
+    # --- its pieces -----------------------------------------------------------------------------------------------------------------
+
+    def _decide_for(self, targets: list[Target], given: Input, record: StoredRecord, forwarded: bool) -> None:
+        here = [target for target in targets if self._home(target) == self.place.number]
+        for target in here:
+            self._decide(target, replace(given, kind=target.kind), record)
+        elsewhere = [] if forwarded else sorted({self._home(target) for target in targets} - {self.place.number})
+        for partition in elsewhere:
+            self._add(Decision("", 0, "", replace(given, data=None), "forwarded", outputs=(Forward(partition, raw(record)),)))
+        if not here and not elsewhere:
+            note = "unmatched" if not targets else "not-home"
+            self._add(Decision("", 0, "", given, note, detail="it concerns no instance here"))
+
+    def _home(self, target: Target) -> int:
+        return home(target.key, self.place.partitions)
+
+    def _decide(self, target: Target, given: Input, record: StoredRecord | None) -> None:
+        slot = Slot(target.saga, target.key)
+        before = self._overlay.get(slot) or self.fold.get(slot)
+        saga = self.place.book.sagas.get(target.saga)
+        decision = decide(saga, before, given, self.now, target.key)
+        if decision.seq:
+            decision = self._overlaid(slot, before, decision)
+        self._add(replace(decision, outputs=tuple(_with_raw(output, record) for output in decision.outputs)))
+
+    def _overlaid(self, slot: Slot, before: Instance | None, decision: Decision) -> Decision:
+        """Put the result of a decision into the overlay; a state that would be too large is refused."""
+        kept = before.copy() if before is not None else None
+        after = apply(before, decision)
+        encoded = encode_instance(after)
+        if len(encoded) > MAX_STATE_BYTES and kept is not None:
+            decision = refuse_growth(kept, decision.input, self.now, len(encoded))
+            after = apply(kept, decision)
+            encoded = encode_instance(after)
+        self._overlay[slot] = after
+        self.states[slot] = encoded
+        return decision
+
+    def _set_aside(self, record: StoredRecord, given: Input, error: Unreadable, *, tell: bool = False) -> None:
+        """Keep what cannot be read or routed as a dead letter; a sender whose start is invalid is told (S8)."""
+        outputs: list[Output] = [
+            DeadLetter(error.reason, error.detail, raw(record, KEPT_OF_LARGE if error.reason == "too-large" else None))
+        ]
+        if tell:
+            about = {"type": given.type, "id": given.id, "source": given.source, "reason": error.reason, "detail": error.detail}
+            outputs.append(Announce("saga.rejected.v1", f"rejected:{given.identity}", about))
+        self._add(
+            Decision(
+                "", 0, "", replace(given, data=None), "deadletter", f"{error.reason}: {error.detail}"[:1000], outputs=tuple(outputs)
+            )
+        )
+
+    def _add(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+        self.size += _weight(decision)
+
+
+def _with_raw(output: Output, record: StoredRecord | None) -> Output:
+    if isinstance(output, DeadLetter) and output.raw is None and record is not None:
+        return replace(output, raw=raw(record))
+    return output
+
+
+def _size(record: StoredRecord) -> int:
+    return len(record.key or b"") + len(record.value or b"") + sum(len(name) + len(value) for name, value in record.headers)
+
+
+def _weight(decision: Decision) -> int:
+    """About how many bytes a decision takes in the journal; exact enough to stop a batch in time."""
+    return (
+        600
+        + _text(decision.input.data)
+        + _text(decision.data)
+        + _text(decision.patch)
+        + sum(_text(output) for output in decision.outputs)
+    )
+
+
+def _text(value: Any) -> int:
+    return 0 if value is None else len(repr(value))

@@ -1,0 +1,83 @@
+"""Which input partitions a task reads, and from where: the journal's positions, checked against what the topics hold now.
+
+The owner of partition number n reads, of every input topic, the partitions q with q mod P = n. So a team's own topics may have any
+number of partitions, and may grow.
+
+A position is a promise: all inputs below it were decided. Where the topic no longer fits it, nothing may be skipped without a word:
+
+    position below the log's start                  retention ate inputs that were not yet decided
+    position above the end, or another record       the topic was deleted and made anew
+    where the last one stood (by its checksum)
+
+Either stops this partition until an operator accepts the loss, which is then itself recorded in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from saga.errors import InputsLost
+from saga.log.base import LATEST, Bounds, Log, TopicPartition
+from saga.runtime.codec import REQUESTS, checksum
+from saga.runtime.fold import Position
+
+
+class Inputs:
+    """The inputs of partition number `number`. `positions` and `topics` are what the next commit writes."""
+
+    def __init__(self, log: Log, number: int, partitions: int, begin: str | datetime) -> None:
+        self._log = log
+        self._number = number
+        self._partitions = partitions
+        self._begin = begin
+        self.positions: dict[TopicPartition, Position] = {}
+        self.topics: dict[str, int] = {}
+
+    def wanted(self, counts: Mapping[str, int]) -> list[TopicPartition]:
+        """What is to be read, given how many partitions each input topic has now."""
+        return [TopicPartition(topic, q) for topic, count in counts.items() for q in range(self._number, count, self._partitions)]
+
+    async def find(
+        self, counts: Mapping[str, int], accept_loss: Collection[TopicPartition]
+    ) -> tuple[dict[TopicPartition, int], list[str]]:
+        """Where to begin with each partition that is not read yet; and what had to be accepted, or begun anew, in sentences.
+
+        Raises InputsLost, saying what is missing and how to accept it.
+        """
+        wanted = self.wanted(counts)
+        bounds = await self._log.bounds(wanted)
+        notes: list[str] = []
+        for tp in wanted:
+            known = self.positions.get(tp)
+            if known is None:
+                offset = await self._first(tp, bounds[tp], counts[tp.topic])
+                notes.append(f"{tp} begins at {offset}")
+                self.positions[tp] = Position(offset, 0)
+            elif problem := await self._problem(tp, known, bounds[tp]):
+                if tp not in accept_loss:
+                    raise InputsLost(f"{problem}. To go on without them, run with --accept-loss {tp}")
+                notes.append(f"loss accepted: {problem}; goes on at {bounds[tp].start}")
+                self.positions[tp] = Position(bounds[tp].start, 0)
+        return {tp: self.positions[tp].offset for tp in wanted}, notes
+
+    async def _first(self, tp: TopicPartition, bounds: Bounds, count: int) -> int:
+        """Where a partition is first read from: as the app says; one that was added to a topic later, from its start."""
+        known_count = self.topics.setdefault(tp.topic, count)
+        if self._begin == "earliest" or tp.topic == REQUESTS or tp.partition >= known_count:
+            return bounds.start
+        if isinstance(self._begin, datetime):
+            return await self._log.offset_at(tp, int(self._begin.timestamp() * 1000))
+        return await self._log.offset_at(tp, LATEST)
+
+    async def _problem(self, tp: TopicPartition, known: Position, bounds: Bounds) -> str:
+        if known.offset < bounds.start:
+            return f"{tp}: inputs from {known.offset} to {bounds.start - 1} were deleted before they were decided (retention)"
+        if known.offset > bounds.end:
+            return f"{tp} ends at {bounds.end}, before the position {known.offset}: the topic was deleted and made anew"
+        if known.checksum and known.offset > bounds.start:
+            async for lump in self._log.read(tp, known.offset - 1, known.offset):
+                for record in lump:
+                    if checksum(record) != known.checksum:
+                        return f"{tp}: another record stands at {known.offset - 1} than was read there: the topic was made anew"
+        return ""
