@@ -19,12 +19,16 @@ MAX_KEY_BYTES = 512  # a key is in every header and command id of its saga
 
 
 class Target(NamedTuple):
-    """An instance that an input concerns: by saga and key, and for a reply also by its id."""
+    """An instance that an input concerns: by saga and key, and for a reply also by its id.
+
+    With a `problem` it is nobody's (kind OTHER): for this saga the input is a dead letter with that reason, others take it as it is.
+    """
 
     kind: Kind
     saga: str
     key: str
     instance: str = ""
+    problem: Unreadable | None = None
 
 
 class Book:
@@ -54,22 +58,34 @@ class Book:
         return type in self._known
 
     def route(self, type: str, attributes: Mapping[str, str], data: Any) -> list[Target]:
-        """Whom an input concerns. Raises Unreadable if that cannot be told: a start or an operator action that is not valid (S8)."""
-        targets = [Target(Kind.START, saga.name, self._key(saga, data)) for saga in self._starts.get(type, ())]
+        """Whom an input concerns. A start that is not valid for a saga is a target with a `problem`, if it concerns others too.
+
+        Raises Unreadable if it is valid for nobody: a start or an operator action that is not as it must be (S8).
+        """
+        targets = [*self._replies(type, attributes), *(self._started(saga, data) for saga in self._starts.get(type, ()))]
+        if type in OPERATOR_TYPES:
+            targets.append(_operator(type, data))
+        problem = next((target.problem for target in targets if target.problem), None)
+        if problem is not None and all(target.problem for target in targets):
+            raise problem
+        return targets
+
+    def _started(self, saga: Saga[Any, Any], data: Any) -> Target:
+        try:
+            return Target(Kind.START, saga.name, self._key(saga, data))
+        except Unreadable as problem:
+            return Target(Kind.OTHER, saga.name, "", problem=problem)
+
+    def _replies(self, type: str, attributes: Mapping[str, str]) -> list[Target]:
         if type in self._answers and "sagacommand" in attributes:
             instance = ":".join(attributes["sagacommand"].split(":")[:3])
             try:
                 saga_name, key = split_instance(instance)
             except ValueError:
-                return targets
+                return []
             if saga_name in self.sagas:
-                targets.append(Target(Kind.REPLY, saga_name, key, instance))
-        if type in OPERATOR_TYPES:
-            names = [data.get(name) if isinstance(data, dict) else None for name in ("saga", "key", "who", "why")]
-            if not all(isinstance(name, str) and name for name in names):
-                raise Unreadable("schema", f"{type} needs saga, key, who and why as text")
-            targets.append(Target(Kind.OPERATOR, str(names[0]), str(names[1])))
-        return targets
+                return [Target(Kind.REPLY, saga_name, key, instance)]
+        return []
 
     def _key(self, saga: Saga[Any, Any], data: Any) -> str:
         try:
@@ -83,6 +99,13 @@ class Book:
         if not isinstance(key, str) or not key or len(key.encode(errors="replace")) > MAX_KEY_BYTES or not key.isprintable():
             raise Unreadable("key", f"the key of {saga.name} must be printable text of 1 to {MAX_KEY_BYTES} bytes, not {key!r:.80}")
         return key
+
+
+def _operator(type: str, data: Any) -> Target:
+    names = [data.get(name) if isinstance(data, dict) else None for name in ("saga", "key", "who", "why")]
+    if not all(isinstance(name, str) and name for name in names):
+        raise Unreadable("schema", f"{type} needs saga, key, who and why as text")
+    return Target(Kind.OPERATOR, str(names[0]), str(names[1]))
 
 
 def brief(error: ValidationError) -> str:
