@@ -143,7 +143,10 @@ def read_command(address: Address, fields: Mapping[str, str], handlers: Mapping[
     try:
         payload = handler.command.model_validate(event.data)
     except ValidationError as error:
-        raise Unreadable("schema", f"not a valid {event.type}: {error}"[:REASON]) from None
+        # Without the values themselves: they may be private, and a reason is shown to many.
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        said = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+        raise Unreadable("schema", f"not a valid {event.type}: {said}"[:REASON]) from None
     return Received(
         address, handler, payload, action, subject_id, int(address.attempt), decided, _started(address.instance, decided)
     )

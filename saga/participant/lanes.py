@@ -68,7 +68,8 @@ class Lanes:
     async def quiet(self, within: float) -> bool:
         """Wait until nothing is in hand, up to `within` seconds; says whether that came."""
         try:
-            await asyncio.wait_for(self._quiet.wait(), within)
+            async with asyncio.timeout(within):
+                await self._quiet.wait()
         except TimeoutError:
             return False
         return True

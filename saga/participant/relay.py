@@ -125,7 +125,8 @@ class Relay:
         """Wait until there may be something, then publish it; whoever asked before learns that it is out."""
         idle = False
         try:
-            await asyncio.wait_for(self._woken.wait(), self._settings.poll.total_seconds())
+            async with asyncio.timeout(self._settings.poll.total_seconds()):
+                await self._woken.wait()
         except TimeoutError:
             idle = True
         self._woken.clear()

@@ -95,9 +95,10 @@ class ParticipantRunner:
         """1 finish what is in work · 2 commit and leave · 3 publish the rest; within a bound, since the log may be away."""
         within = self._settings.stop_within.total_seconds()
         try:
-            await asyncio.wait_for(share.leave(within), within * 1.5)
-            await asyncio.wait_for(relay.drained(), within)
-            await relay.flush()
+            async with asyncio.timeout(within * 2):
+                await share.leave(within)
+                await relay.drained()
+                await relay.flush()
         except (TimeoutError, SagaError, SQLAlchemyError) as error:
             logger.warning("%s: stopped with work left, which the next start does: %s", self._participant.name, error or "too slow")
 
@@ -126,6 +127,9 @@ class ParticipantRunner:
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel tasks until they end: a library that waits with Python 3.11's `wait_for` may swallow a cancellation."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1.0)

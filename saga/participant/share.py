@@ -26,9 +26,14 @@ logger = logging.getLogger("saga.participant")
 
 
 class Progress:
-    """How far one partition is done."""
+    """How far one partition is done. `read`: how far it was read, counting only records that were also begun here.
 
-    def __init__(self) -> None:
+    The reader's own position will not do at any other moment than right after a fetch: it may already be past records that are on
+    their way to us, and to commit it then would lose them.
+    """
+
+    def __init__(self, start: int) -> None:
+        self.read = start
         self._open: dict[int, None] = {}  # offsets that are not done, in order
 
     def began(self, offset: int) -> None:
@@ -37,9 +42,10 @@ class Progress:
     def done(self, offset: int) -> None:
         self._open.pop(offset, None)
 
-    def position(self, read: int) -> int:
+    @property
+    def position(self) -> int:
         """The offset to commit: of the first record not done, else how far was read."""
-        return next(iter(self._open), read)
+        return next(iter(self._open), self.read)
 
 
 class Share:
@@ -112,7 +118,7 @@ class Share:
 
     async def commit(self) -> None:
         """Commit how far each partition is done, if that has changed."""
-        positions = {each: progress.position(self._reader.position(each)) for each, progress in self._progress.items()}
+        positions = {each: progress.position for each, progress in self._progress.items()}
         changed = {each: offset for each, offset in positions.items() if self._committed.get(each) != offset}
         if not changed or self._membership is None:
             return
@@ -150,7 +156,7 @@ class Share:
         if round != self._rounds:  # taken away again meanwhile
             await self._reader.unassign(partitions)
             return
-        self._progress = {each: Progress() for each in positions}
+        self._progress = {each: Progress(start) for each, start in positions.items()}
         self._committed = {}
 
     async def _fetch(self, round: int) -> None:
@@ -161,6 +167,8 @@ class Share:
         for record in records:
             self._progress[TopicPartition(record.topic, record.partition)].began(record.offset)
             self._lanes.add(record)
+        for each, progress in self._progress.items():
+            progress.read = self._reader.position(each)
 
 
 def _within(partition: TopicPartition, committed: int | None, held: Bounds) -> int:
