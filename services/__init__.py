@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from saga.app import App
+from services.checkout.inventory import inventory
+from services.checkout.notification import notification
+from services.checkout.order import order
+from services.checkout.payment import payment
 from services.checkout.saga import checkout
+from services.checkout.shipping import shipping
 
-app = App(sagas=[checkout], begin="earliest")
+app = App(sagas=[checkout], participants=[order, payment, inventory, shipping, notification], begin="earliest")

@@ -1,0 +1,89 @@
+"""One service as a process: its participant, its database, its HTTP API if it has one; SIGTERM ends it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, MetaData
+from starlette.types import ASGIApp
+
+from saga.config import Config
+from saga.errors import SagaError
+from saga.log.kafka import KafkaLog
+from saga.participant import Participant, ParticipantRunner, Store
+from services.checkout.settings import SETTINGS
+from services.checkout.web import serve
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a service is made of. `prepare` is called in a transaction at each start; `api` is served at `address`."""
+
+    participant: Participant
+    tables: MetaData
+    prepare: Callable[[Connection], None] | None = None
+    api: Callable[[Store], ASGIApp] | None = None
+    address: str = ""
+    close: Callable[[], Awaitable[None]] | None = None
+
+
+async def run_service(service: Service, stop: asyncio.Event) -> None:
+    """Work until `stop` is set. Raises SagaError or OSError if the log, the database or the address cannot be had."""
+    config, name = Config.read(), service.participant.name
+    SETTINGS.data.mkdir(parents=True, exist_ok=True)
+    store = Store(SETTINGS.database(name), tables=service.tables)
+    log = KafkaLog(
+        config.bootstrap,
+        client_id=name,
+        prefix=config.prefix,
+        security=config.security,
+        timeout=config.timeout_seconds,
+        session_timeout=config.session_seconds,
+    )
+    try:
+        if service.prepare:
+            await store.run(service.prepare)
+        await log.open()
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(ParticipantRunner(service.participant, store, log).run(stop))
+            if service.api:
+                parts.create_task(serve(service.api(store), service.address, stop))
+    finally:
+        await log.close()
+        if service.close:
+            await service.close()
+        store.close()
+
+
+def main(work: Callable[[asyncio.Event], Awaitable[None]], name: str) -> int:
+    """Run `work(stop)` until it ends or a signal asks it to; the process's exit code."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request
+
+    async def until_told() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await work(stop)
+
+    failed: list[BaseException] = []
+    try:
+        asyncio.run(until_told())
+    except* (SagaError, OSError) as group:
+        failed = _leaves(group)
+    for error in failed:
+        logging.error("%s stops: %s: %s", name, type(error).__name__, error)
+    return 1 if failed else 0
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
