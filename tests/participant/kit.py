@@ -12,7 +12,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, ins
 from saga.cloudevents import CloudEvent, header_fields, iso_time, parse
 from saga.engine.messages import Command, Event, Refusal
 from saga.log.base import Outgoing, Record, StoredRecord, TopicPartition, TopicSpec
-from saga.log.memory import MemoryBroker, MemoryLog
+from saga.log.memory import Faults, MemoryBroker, MemoryLog
 from saga.log.partition import home
 from saga.participant import Nothing, Participant, ParticipantRunner, Refused, Settings, Store, Work, inbox
 from saga.participant.inbox import Row, State
@@ -71,7 +71,10 @@ notes = Table("notes", TABLES, Column("number", Integer, primary_key=True, autoi
 
 
 class Gateway:
-    """Money at somebody else's: one charge per key, however often it is asked; a key that was voided takes no charge any more."""
+    """Money at somebody else's: one charge per key, however often it is asked.
+
+    A key that was voided, or asked for in vain, takes no charge any more: that is what the kit asks of the other side.
+    """
 
     def __init__(self) -> None:
         self.charged: dict[str, int] = {}
@@ -96,6 +99,7 @@ class Gateway:
     def find(self, key: str) -> int:
         self.asked.append(f"find {key}")
         if key not in self.charged:
+            self.voided.add(key)
             raise Nothing
         return self.charged[key]
 
@@ -129,9 +133,9 @@ class Payment:
             return PaymentTaken(payment_id=work.command_id, amount=charged)
 
         @self.participant.handles(ReturnPayment, calls=void)
-        async def give_back(_cmd: ReturnPayment, work: Work, amount: int) -> PaymentReturned:
+        def give_back(_cmd: ReturnPayment, work: Work, amount: int) -> PaymentReturned:
             self.runs.append(work.command_id)
-            await work.execute_async(payments.delete().where(payments.c.id == work.subject_id))
+            work.execute(payments.delete().where(payments.c.id == work.subject_id))
             return PaymentReturned(amount=amount)
 
         @self.participant.handles(FindPayment, calls=ask)
@@ -218,9 +222,9 @@ class Counts(NoMeter):
 class Process:
     """One process of the service: its own connections, its own runner."""
 
-    def __init__(self, world: World, payment: Payment, settings: Settings) -> None:
-        self.log = MemoryLog(world.broker)
-        self.store = Store(world.url, tables=TABLES)
+    def __init__(self, world: World, payment: Payment, settings: Settings, faults: Faults | None) -> None:
+        self.log = MemoryLog(world.broker, faults=faults)
+        self.store = Store(world.url, tables=TABLES, now=world.now)
         self.meter = Counts()
         self.stop = asyncio.Event()
         self.runner = ParticipantRunner(payment.participant, self.store, self.log, settings=settings, meter=self.meter)
@@ -251,12 +255,13 @@ class Process:
 class World:
     """A log and a database that outlive every process of the service."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, virtual: bool = False) -> None:
+        """`virtual`: the time of day is the event loop's too."""
         self.url = url
         self.broker = MemoryBroker(session_timeout=0.3, rebalance_timeout=2.0)
         self.log = MemoryLog(self.broker)
-        self.store = Store(url, tables=TABLES)
-        self._seen: dict[str, list[StoredRecord]] = {}
+        self.now = self.broker.now if virtual else wall_clock
+        self.store = Store(url, tables=TABLES, now=self.now)
         self.processes: list[Process] = []
 
     async def open(self) -> None:
@@ -272,8 +277,8 @@ class World:
         await self.log.close()
         self.store.close()
 
-    async def start(self, payment: Payment, settings: Settings | None = None) -> Process:
-        self.processes.append(Process(self, payment, settings or Settings()))
+    async def start(self, payment: Payment, settings: Settings | None = None, faults: Faults | None = None) -> Process:
+        self.processes.append(Process(self, payment, settings or Settings(), faults))
         return await self.processes[-1].start()
 
     async def send(self, *records: Record, partition: int | None = None) -> None:

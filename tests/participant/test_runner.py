@@ -6,6 +6,8 @@ import asyncio
 import threading
 from datetime import timedelta
 
+from sqlalchemy import insert, select
+
 from saga.cloudevents import header_fields
 from saga.log.base import Record
 from saga.log.partition import home
@@ -18,6 +20,7 @@ from tests.participant.kit import (
     NotePayment,
     NotesForbidden,
     Payment,
+    PaymentNoted,
     TakePayment,
     World,
     command,
@@ -285,6 +288,50 @@ def test_one_bad_command_of_a_shared_transaction_harms_no_other(drive: Drive) ->
         (failed,) = await world.until(1, sagaoutcome="failed")
         assert "null" in data(failed)["reason"].lower()
         assert sorted(int(row.note) for row in await world.rows(notes)) == [n for n in range(30) if n != 13]
+
+    drive(story)
+
+
+def test_an_async_handler_has_a_transaction_of_its_own(drive: Drive) -> None:
+    async def story(world: World) -> None:
+        payment, kept, refused, broken = Payment(), Ids("kept"), Ids("refused"), Ids("broken")
+
+        async def answer(cmd: NotePayment, work: Work) -> PaymentNoted:
+            await work.execute_async(insert(notes).values(note=cmd.note))
+            if cmd.note == "refused":
+                raise Refused(NotesForbidden())
+            if cmd.note == "broken":
+                work.execute(insert(notes).values(note="from the event loop's thread"))
+            found = await work.execute_async(select(notes.c.note))
+            return PaymentNoted(note=",".join(sorted(row.note for row in found)))
+
+        handler = payment.participant.handlers[NotePayment.__type__]
+        object.__setattr__(handler, "answer", answer)
+        object.__setattr__(handler, "awaits", True)
+        await world.start(payment, QUICK)
+        for ids in (refused, broken, kept):
+            await world.send(command(NotePayment(note=ids.key), ids))
+        assert data(await world.reply(kept.command())) == {"note": "kept"}
+        assert outcome(await world.reply(refused.command())) == "refused payment.notes-forbidden.v1"
+        assert "execute_async" in data(await world.reply(broken.command()))["reason"]
+        assert [row.note for row in await world.rows(notes)] == ["kept"]
+
+    drive(story)
+
+
+def test_calls_are_outside_the_transaction(drive: Drive) -> None:
+    async def story(world: World) -> None:
+        payment, ids = Payment(), Ids("o-1")
+
+        def write(_cmd: TakePayment, work: Work) -> int:
+            work.execute(insert(notes).values(note="too early"))
+            return 0
+
+        object.__setattr__(payment.participant.handlers[TakePayment.__type__], "calls", write)
+        await world.start(payment, QUICK)
+        await world.send(command(TakePayment(order_id="o", amount=7), ids))
+        assert "`calls` run before it" in data(await world.reply(ids.command()))["reason"]
+        assert await world.rows(notes) == []
 
     drive(story)
 
