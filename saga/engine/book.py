@@ -21,14 +21,14 @@ MAX_KEY_BYTES = 512  # a key is in every header and command id of its saga
 class Target(NamedTuple):
     """An instance that an input concerns: by saga and key, and for a reply also by its id.
 
-    With a `problem` it is nobody's (kind OTHER): for this saga the input is a dead letter with that reason, others take it as it is.
+    Of kind OTHER: the input would start this saga but is not valid for it; `decide` makes a dead letter of it, there where another saga
+    takes the same input as it is.
     """
 
     kind: Kind
     saga: str
     key: str
     instance: str = ""
-    problem: Unreadable | None = None
 
 
 class Book:
@@ -58,23 +58,22 @@ class Book:
         return type in self._known
 
     def route(self, type: str, attributes: Mapping[str, str], data: Any) -> list[Target]:
-        """Whom an input concerns. A start that is not valid for a saga is a target with a `problem`, if it concerns others too.
+        """Whom an input concerns. One saga that cannot take a start does not take it from the others.
 
         Raises Unreadable if it is valid for nobody: a start or an operator action that is not as it must be (S8).
         """
-        targets = [*self._replies(type, attributes), *(self._started(saga, data) for saga in self._starts.get(type, ()))]
+        targets = self._replies(type, attributes)
         if type in OPERATOR_TYPES:
             targets.append(_operator(type, data))
-        problem = next((target.problem for target in targets if target.problem), None)
-        if problem is not None and all(target.problem for target in targets):
-            raise problem
-        return targets
-
-    def _started(self, saga: Saga[Any, Any], data: Any) -> Target:
-        try:
-            return Target(Kind.START, saga.name, self._key(saga, data))
-        except Unreadable as problem:
-            return Target(Kind.OTHER, saga.name, "", problem=problem)
+        problems: dict[str, Unreadable] = {}
+        for saga in self._starts.get(type, ()):
+            try:
+                targets.append(Target(Kind.START, saga.name, start_key(saga, data)))
+            except Unreadable as problem:
+                problems[saga.name] = problem
+        if problems and not targets:
+            raise next(iter(problems.values()))
+        return targets + [Target(Kind.OTHER, name, targets[0].key) for name in problems]
 
     def _replies(self, type: str, attributes: Mapping[str, str]) -> list[Target]:
         if type in self._answers and "sagacommand" in attributes:
@@ -87,18 +86,20 @@ class Book:
                 return [Target(Kind.REPLY, saga_name, key, instance)]
         return []
 
-    def _key(self, saga: Saga[Any, Any], data: Any) -> str:
-        try:
-            event = saga.starts_on.model_validate(data)
-        except ValidationError as error:
-            raise Unreadable("schema", f"{saga.starts_on.__type__}: {brief(error)}") from None
-        try:
-            key = saga.key(event)
-        except Exception as error:
-            raise Unreadable("key", f"the key function of {saga.name} raised {error!r}") from error
-        if not isinstance(key, str) or not key or len(key.encode(errors="replace")) > MAX_KEY_BYTES or not key.isprintable():
-            raise Unreadable("key", f"the key of {saga.name} must be printable text of 1 to {MAX_KEY_BYTES} bytes, not {key!r:.80}")
-        return key
+
+def start_key(saga: Saga[Any, Any], data: Any) -> str:
+    """The business id of a start. Raises Unreadable if it has none, or is not valid (S8)."""
+    try:
+        event = saga.starts_on.model_validate(data)
+    except ValidationError as error:
+        raise Unreadable("schema", f"{saga.starts_on.__type__}: {brief(error)}") from None
+    try:
+        key = saga.key(event)
+    except Exception as error:
+        raise Unreadable("key", f"the key function of {saga.name} raised {error!r}") from error
+    if not isinstance(key, str) or not key or len(key.encode(errors="replace")) > MAX_KEY_BYTES or not key.isprintable():
+        raise Unreadable("key", f"the key of {saga.name} must be printable text of 1 to {MAX_KEY_BYTES} bytes, not {key!r:.80}")
+    return key
 
 
 def _operator(type: str, data: Any) -> Target:

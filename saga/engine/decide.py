@@ -23,13 +23,14 @@ from pydantic import ValidationError
 
 from saga.engine.advance import advance, park_if_quiet, settle_unknown, turn_back
 from saga.engine.apply import diff
-from saga.engine.book import brief
+from saga.engine.book import brief, start_key
 from saga.engine.decision import Announce, DeadLetter, Decision, Input, Kind, Output
 from saga.engine.definition import Saga
 from saga.engine.draft import Draft, UserCodeRaised
 from saga.engine.policy import MAX_DECISIONS, MAX_KEPT, MAX_KEPT_BYTES
 from saga.engine.replies import Contradiction, Ignored, attempt_failed, take_reply
 from saga.engine.state import Cause, Instance, Phase, Status, Waits, instance_id
+from saga.errors import Unreadable
 
 
 def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, now: int, key: str = "") -> Decision:
@@ -37,6 +38,8 @@ def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, no
 
     `saga` is the definition registered under the instance's name, None if there is none any more. `state` is not changed.
     """
+    if given.kind is Kind.OTHER:
+        return _not_startable(saga, given, key)
     if state is None:
         if given.kind is not Kind.START or saga is None:
             return Decision("", 0, key, given, "unmatched", detail="no such instance")
@@ -91,6 +94,18 @@ def refuse_growth(state: Instance, given: Input, now: int, size: int) -> Decisio
         draft.park("too-large", detail=detail, holds=True)
     draft.outputs.append(DeadLetter("too-large", detail))
     return _decision(state, draft, given, "deadletter", detail)
+
+
+def _not_startable(saga: Saga[Any, Any] | None, given: Input, key: str) -> Decision:
+    """A start that another saga takes and this one cannot: a dead letter with the reason (S8)."""
+    if saga is None:
+        return Decision("", 0, key, given, "unmatched", detail="no such saga")
+    problem = Unreadable("key", f"the key function of {saga.name} does not always give the same answer")
+    try:
+        start_key(saga, given.data)
+    except Unreadable as found:
+        problem = found
+    return Decision("", 0, key, given, "deadletter", str(problem), outputs=(DeadLetter(problem.reason, problem.detail),))
 
 
 def _started_before(state: Instance, given: Input) -> Decision:

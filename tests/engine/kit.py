@@ -242,6 +242,7 @@ class Run:
 
     def retry(self, id: str = "") -> list[str]:
         self._ids += 1
+        self.now += 1
         data = {"saga": "shop", "key": self.key, "who": "ann", "why": "fixed"}
         return self.feed(Input(Kind.OPERATOR, RETRY, id or f"retry-{self._ids}", "cli", "saga.requests:0:9", data=data))
 

@@ -11,7 +11,7 @@ from saga.engine.decide import decide
 from saga.engine.decision import DeadLetter, Input, Kind
 from saga.engine.messages import EXPIRED
 from saga.errors import Misconfigured, Unreadable
-from tests.engine.kit import BEGAN, DIAMOND, LINE, Did, Ordered, Part, Run, make, started
+from tests.engine.kit import BEGAN, DIAMOND, LINE, Did, Ordered, Part, Run, make, short, started
 
 
 def test_s06_a_start_makes_an_instance_and_sends_the_first_commands() -> None:
@@ -100,10 +100,13 @@ def test_s08_a_bad_key_function_of_one_saga_takes_nothing_from_the_others() -> N
 
     good, other = make(LINE).saga, make(LINE, name="other").saga
     other.key = bad
-    targets = Book([good, other]).route(Ordered.__type__, {}, {"key": "k1"})
-    assert [(t.kind, t.saga) for t in targets if not t.problem] == [(Kind.START, "shop")], "P4: one bad saga blocked another"
-    (problem,) = [t.problem for t in targets if t.problem]
-    assert problem.reason == "key"
+    data = {"key": "k1"}
+    targets = Book([good, other]).route(Ordered.__type__, {}, data)
+    expected = [(Kind.START, "shop", "k1"), (Kind.OTHER, "other", "k1")]
+    assert [(t.kind, t.saga, t.key) for t in targets] == expected, "P4: one bad saga took the input from another"
+    decision = decide(other, None, Input(Kind.OTHER, Ordered.__type__, "1", "shop", data=data), BEGAN, "k1")
+    assert (decision.note, decision.seq) == ("deadletter", 0)
+    assert [short(output) for output in decision.outputs] == ["deadletter key"], "P4: what one saga could not take was dropped"
 
 
 def test_s08_two_sagas_cannot_have_one_name() -> None:
