@@ -56,7 +56,10 @@ class Sent(NamedTuple):
 
 @dataclass
 class Batch:
-    """One commit in decoded form. `states`: the encoded results of its decisions, where the owner has them already."""
+    """One commit in decoded form. `size`: the bytes of its decisions; those of a snapshot do not call for the next snapshot.
+
+    `states`: the encoded results of its decisions, where the owner has them already.
+    """
 
     base: int
     snapshot: list[dict[str, Any]]
@@ -85,7 +88,7 @@ class Fold:
         self.complete = start == 0  # False until the snapshot that this fold began with has ended
         self.snapshot_begin = start  # of the last snapshot that began
         self.snapshot_size = 0  # bytes of the last complete snapshot
-        self.grown = 0  # bytes since the last snapshot began
+        self.grown = 0  # bytes of decisions since the last snapshot began
         self.snapshot_now = 0  # when the last snapshot began
         self._snapshot_id = ""
         self._parts = 0
@@ -122,7 +125,7 @@ class Fold:
             snapshot=[inner for _, inner in pending if inner["kind"].startswith("snapshot.")],
             decisions=[decision_from_json(inner) for _, inner in pending if inner["kind"] == "decision"],
             commit=value,
-            size=sum(len(inner.value or b"") for inner, _ in pending) + len(record.value or b""),
+            size=sum(len(inner.value or b"") for inner, made in pending if made["kind"] == "decision"),
         )
         self.adopt(batch)
         return batch
@@ -251,7 +254,7 @@ class Fold:
         return encode(
             {
                 "now": self.now,
-                "positions": {str(tp): position for tp, position in self.positions.items()},
+                "positions": positions_json(self.positions),
                 "topics": self.topics,
                 "instances": sorted(encoded.decode() for encoded in self.instances.values()),
             }

@@ -112,14 +112,19 @@ class Journal:
             "definitions": self.settings.outlines,
         }
         appended = await self._append([Record(None, encode(claim))])
-        self._base_ms, self._base_clock = appended.timestamp, self._clock()
+        claimed = self._clock()
         await self._read(appended.offset + 1)
         fold.check_end()
+        self._base_ms, self._base_clock = max(fold.now, appended.timestamp), claimed
         self._published, self._restore_from = fold.published, fold.restore_from
         self._snapshot = None  # nobody continues another owner's
 
     def now(self) -> int:
-        """The partition's time in ms (S27): the broker's clock at the claim, and the time since by a clock that cannot jump."""
+        """The partition's time in ms (S27): where it stood at the claim, and the time since by a clock that cannot jump.
+
+        It stood at the broker's append time of the claim, or at the last owner's time if that is later. So time never goes back; and
+        after a broker's clock was set back by an hour it does not stand still for an hour either, with all timers waiting.
+        """
         return max(self.fold.now, self._base_ms + int((self._clock() - self._base_clock) * 1000))
 
     # --- writing ------------------------------------------------------------------------------------------------------------------
@@ -155,7 +160,7 @@ class Journal:
         appended = await self._append(records)
         if appended.offset != expected:
             raise LostOwnership(f"{self.partition}: the batch stands at {appended.offset}, not at {expected}: another owner wrote")
-        size = sum(len(record.value or b"") for record in records)
+        size = sum(len(record.value or b"") for record in records[len(snapshot) : -1])
         parsed = [_parsed(value) for value in snapshot]
         self.fold.adopt(Batch(expected, parsed, list(decisions), commit, size, states))
         self._after_snapshot()

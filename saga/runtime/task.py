@@ -207,6 +207,9 @@ class PartitionTask:
         """Up to where the journal has decided each input."""
         return self._journal.fold.positions
 
+    def fold(self) -> Fold:
+        return self._journal.fold
+
     # --- restore ----------------------------------------------------------------------------------------------------------------------
 
     def _new_journal(self) -> Journal:
