@@ -1,0 +1,33 @@
+"""A saga coordinator for Kafka: business processes that span services finish, or are undone; nothing is lost in between."""
+
+from saga.app import App
+from saga.engine.definition import START, Saga, Step, days, hours, minutes, seconds
+from saga.engine.messages import Command, Event, Message, Refusal
+from saga.engine.policy import Retry
+from saga.errors import DefinitionError, Misconfigured, SagaError
+from saga.participant import Nothing, Participant, ParticipantRunner, Refused, Store, Work
+
+__all__ = [
+    "START",
+    "App",
+    "Command",
+    "DefinitionError",
+    "Event",
+    "Message",
+    "Misconfigured",
+    "Nothing",
+    "Participant",
+    "ParticipantRunner",
+    "Refusal",
+    "Refused",
+    "Retry",
+    "Saga",
+    "SagaError",
+    "Step",
+    "Store",
+    "Work",
+    "days",
+    "hours",
+    "minutes",
+    "seconds",
+]

@@ -22,21 +22,24 @@ PARTS = {"saga.engine", "saga.cloudevents", "saga.errors", *BASE}
 WHOLE = {"saga.log", "saga.runtime", "saga.participant", "saga.config", "saga.metrics", *PARTS}
 MAY_IMPORT: dict[str, set[str]] = {
     "saga.errors": set(),
-    "saga.config": set(),
+    "saga.config": {"saga.errors"},
     "saga.metrics": set(),
     "saga.engine": {"saga.errors"},
     "saga.log.base": {"saga.errors"},
     "saga.log.partition": {"saga.errors"},
     "saga.log": {"saga.errors", *BASE},
     "saga.cloudevents": {"saga.errors", "saga.log.base"},
-    "saga.runtime": PARTS,
+    "saga.runtime": {"saga.metrics", *PARTS},
     "saga.participant": PARTS,
     "saga.app": WHOLE,
     "saga.topics": {"saga.app", *WHOLE},
-    "saga.cli": {"saga.app"},
+    "saga.ops": {"saga.runtime", "saga.metrics", *PARTS},
+    "saga.orchestrate": {"saga.app", "saga.ops", "saga.topics", *WHOLE},
+    "saga.cli": {"saga.app", "saga.ops", "saga.orchestrate", "saga.topics", *WHOLE},
     "saga": {"saga.app", "saga.topics", *WHOLE},
     "topics": {"saga"},
     "services": {"saga", "topics"},
+    "services.checkout.demo": {"saga", "topics", "services", "infra"},
     "infra": set(),
 }
 MUST_EXIST = ("saga.errors", "saga.engine", "saga.log", "saga.log.base", "saga.cloudevents", "saga.participant", "infra")

@@ -1,0 +1,79 @@
+"""What an orchestrator tells over HTTP: /metrics for Prometheus, /healthz and /readyz for whoever restarts and routes.
+
+/healthz  200 as long as the process does its work: its loop turns, and no partition stopped
+/readyz   200 when it is in the group and every partition it was given runs
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from saga.errors import Misconfigured
+from saga.metrics import CONTENT_TYPE, Metrics
+
+
+class Watched(Protocol):
+    """What is asked of a worker."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    def status(self) -> dict[int, str]: ...
+
+
+def application(worker: Watched, metrics: Metrics) -> Starlette:
+    async def healthz(_: Request) -> Response:
+        status = worker.status()
+        stopped = {str(number): text for number, text in status.items() if text.startswith("stopped")}
+        return JSONResponse({"stopped": stopped}, status_code=503 if stopped else 200)
+
+    async def readyz(_: Request) -> Response:
+        partitions = {str(number): text for number, text in worker.status().items()}
+        return JSONResponse({"ready": worker.ready, "partitions": partitions}, status_code=200 if worker.ready else 503)
+
+    async def show_metrics(_: Request) -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", show_metrics)])
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Starlette, address: str, told: Callable[[str], None]) -> AsyncIterator[None]:
+    """Serve while the body runs. `address` is host:port, port 0 takes a free one; `told` learns the true address.
+
+    Raises Misconfigured if the address is not one, or is taken.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise Misconfigured(f"SAGA_HTTP must be host:port, not {address!r}")
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=int(port), log_level="warning", lifespan="off"))
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the process's own handlers stop it in order
+    serve = asyncio.create_task(_serve(server), name="http")
+    try:
+        while not server.started:
+            done, _ = await asyncio.wait([serve], timeout=0.01)
+            if done:
+                raise Misconfigured(f"cannot listen on {address}: {serve.exception() or 'the address is taken'}")
+        host, bound = server.servers[0].sockets[0].getsockname()[:2]
+        told(f"{host}:{bound}")
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.wait([serve])
+
+
+async def _serve(server: uvicorn.Server) -> None:
+    """uvicorn's own `serve` takes over SIGINT and SIGTERM, and leaves by SystemExit if it cannot listen; ours does neither."""
+    try:
+        await server._serve()
+    except SystemExit as error:
+        raise OSError(f"uvicorn gave up ({error.code})") from None

@@ -1,0 +1,87 @@
+"""`saga run`: one orchestrator process, from its settings to its graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Collection
+
+from saga.app import App
+from saga.config import Config
+from saga.engine.messages import Message
+from saga.errors import Misconfigured
+from saga.log.base import Log, TopicPartition
+from saga.log.kafka import KafkaLog
+from saga.metrics import Metrics
+from saga.ops.http import application, serving
+from saga.runtime.worker import Worker, WorkerSettings
+from saga.topics import journal_spec, problems
+
+
+def open_log(config: Config, client: str) -> Log:
+    """The log that the settings name; still to be opened, inside a running loop."""
+    return KafkaLog(
+        config.bootstrap,
+        client_id=client,
+        prefix=config.prefix,
+        security=config.security,
+        timeout=config.timeout_seconds,
+        session_timeout=config.session_seconds,
+    )
+
+
+def safety(config: Config) -> tuple[int, int]:
+    """Replication and min.insync.replicas that the topics must have: 3 and 2, or with SAGA_DEV=1 just 1 and 1."""
+    return (1, 1) if config.dev else (3, 2)
+
+
+async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPartition], say: Callable[[str], None]) -> None:
+    """Own partitions and run their sagas until SIGTERM or SIGINT: then finish, publish, leave.
+
+    Raises Misconfigured if the journal or a definition is not as it must be; Unavailable if the log cannot be reached.
+    """
+    log = open_log(config, "saga-orchestrator")
+    await log.open()
+    try:
+        await _check_journal(app, log, config)
+        metrics = Metrics(label_names(app))
+        worker = Worker(app.book, log, _settings(app, config, accept_loss), metrics)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        async with serving(
+            application(worker, metrics), config.http, lambda address: say(f"metrics and health on http://{address}")
+        ):
+            say(f"orchestrating {', '.join(app.book.sagas)} in group {config.group!r}; SIGTERM stops in order")
+            await worker.run()
+    finally:
+        await log.close()
+
+
+def label_names(app: App) -> set[str]:
+    """Whatever may be the value of a metric's label: the names that definitions and topics give."""
+    names = set(app.book.sagas) | set(app.book.topics) | {"saga.requests"} | set(app.participants)
+    for saga in app.book.sagas.values():
+        messages: list[type[Message]] = saga.messages()
+        names |= set(saga.steps) | {message.__type__ for message in messages}
+    return names
+
+
+async def _check_journal(app: App, log: Log, config: Config) -> None:
+    """Nothing is decided on a journal that could lose what was acknowledged."""
+    replication, min_insync = safety(config)
+    spec = journal_spec(app, replication=replication, min_insync=min_insync)
+    if found := problems([spec], await log.describe([spec.name])):
+        raise Misconfigured("\n".join(found))
+
+
+def _settings(app: App, config: Config, accept_loss: Collection[TopicPartition]) -> WorkerSettings:
+    return WorkerSettings(
+        partitions=app.partitions,
+        begin=app.begin,
+        group=config.group,
+        snapshot_bytes=config.snapshot_bytes,
+        snapshot_seconds=config.snapshot_seconds,
+        history_days=config.history_days,
+        accept_loss=accept_loss,
+    )
