@@ -1,0 +1,239 @@
+"""The audit: do all the books agree? `python -m services.checkout.audit`; exit code 1 if anything is off, 2 if it cannot be told.
+
+It knows nothing of how the saga works, only what must be true afterwards: every order has one outcome; a completed order has been
+paid, taken from stock, shipped and written about exactly once; of any other nothing is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from saga.config import Config
+from saga.engine.state import Phase
+from saga.errors import SagaError
+from saga.log.kafka import KafkaLog
+from services.checkout.books import Books, read_books
+from services.checkout.notification import mail_name
+from services.checkout.saga import checkout
+from services.checkout.settings import SETTINGS
+from topics.values import Money
+
+SHOWN = 5  # of what is off, in full; the rest is counted
+
+
+class Finding(NamedTuple):
+    """What one check came to: a sentence with its numbers, and what is off."""
+
+    what: str
+    off: list[str]
+
+
+def audit(books: Books) -> list[Finding]:
+    """Every check, in the order in which a person asks."""
+    outcomes = _outcomes(books)
+    checks: list[Callable[[Books, dict[str, str]], Iterable[Finding]]] = [_orders, _money, _stock, _twice, _nets, _mails]
+    return [finding for check in checks for finding in check(books, outcomes)]
+
+
+def render(findings: list[Finding]) -> str:
+    """A line for each check, and beneath it what is off."""
+    lines = []
+    for finding in findings:
+        lines.append(f"  {'OFF' if finding.off else 'ok '}  {finding.what}")
+        lines += [f"         {what}" for what in finding.off[:SHOWN]]
+        if len(finding.off) > SHOWN:
+            lines.append(f"         … and {len(finding.off) - SHOWN} more")
+    return "\n".join(lines)
+
+
+def _outcomes(books: Books) -> dict[str, str]:
+    """By order: completed, compensated, parked, or what else its instance is."""
+    return {i.key: "parked" if i.parked else str(i.phase) for i in books.instances if i.saga == checkout.name}
+
+
+def _orders(books: Books, outcomes: dict[str, str]) -> Iterable[Finding]:
+    placed = {row.order_id: row for row in books.orders}
+    count = Counter(outcomes.get(order_id, "nothing") for order_id in placed)
+    off = [] if placed else ["no order was placed at all: this proves nothing"]
+    for order_id, row in placed.items():
+        outcome = outcomes.get(order_id, "nothing")
+        if outcome not in _STATUS:
+            off.append(f"order {order_id} has no outcome: the journal says {outcome}")
+        elif row.status not in _STATUS[outcome]:
+            off.append(f"order {order_id} is {row.status} in the order service, but {outcome} in the journal")
+    done, undone = count[Phase.COMPLETED], count[Phase.COMPENSATED]
+    without = len(placed) - done - undone
+    numbers = f"{done} completed, {undone} compensated, {count['parked']} parked, orders without outcome: {without}"
+    yield Finding(f"{len(placed)} orders placed: {numbers}", off)
+    off = [f"the journal has a checkout of {key}, which nobody placed" for key in sorted(outcomes.keys() - placed.keys())]
+    for instance in books.instances:
+        expected = set() if instance.live else {f"saga.{instance.phase}.v1"}
+        told = books.told.get(instance.id, set())
+        if told != expected:
+            off.append(
+                f"{instance.id}: saga.events tells {sorted(told) or 'nothing'}, the journal {sorted(expected) or 'no outcome'}"
+            )
+    yield Finding(f"outcomes told to the world: {sum(map(len, books.told.values()))}, each as in the journal", off)
+
+
+_STATUS: dict[str, tuple[str, ...]] = {
+    Phase.COMPLETED: ("confirmed",),
+    Phase.COMPENSATED: ("cancelled", "placed"),  # placed: it was compensated before the order service ever accepted it
+}
+
+
+def _money(books: Books, outcomes: dict[str, str]) -> Iterable[Finding]:
+    captured = [row for row in books.charges if row["status"] == "captured"]
+    price: Counter[str] = Counter()
+    for row in books.orders:
+        if outcomes.get(row.order_id) == Phase.COMPLETED:
+            price[row.currency] += row.total_minor
+    taken = _sum((row["currency"], row["amount"]) for row in captured)
+    back = _sum((row["currency"], row["amount"]) for row in books.refunds)
+    own = _sum((row.currency, row.amount_minor if row.kind == "taken" else -row.amount_minor) for row in books.entries)
+    for currency in sorted({*taken, *back, *price, *own}):
+        kept, due, booked = taken[currency] - back[currency], price[currency], own[currency]
+        off = []
+        if kept != due:
+            off.append(f"the gateway kept {_money_text(kept, currency)}, completed orders cost {_money_text(due, currency)}")
+        if booked != kept:
+            off.append(f"the gateway kept {_money_text(kept, currency)}, the payment service says {_money_text(booked, currency)}")
+        numbers = f"captured {_money_text(taken[currency], currency)}, refunded {_money_text(back[currency], currency)}"
+        yield Finding(f"{numbers}, kept {_money_text(kept, currency)} = completed orders", off)
+    theirs = Counter([(r["charge_id"], r["amount"]) for r in captured] + [(r["refund_id"], -r["amount"]) for r in books.refunds])
+    ours = Counter((e.gateway_id, e.amount_minor if e.kind == "taken" else -e.amount_minor) for e in books.entries)
+    off = [f"{id} over {amount} is in the gateway's books only" for id, amount in theirs - ours]
+    off += [f"{id} over {amount} is in the payment service's books only" for id, amount in ours - theirs]
+    yield Finding(f"{len(captured)} charges and {len(books.refunds)} refunds, each in both books", off)
+
+
+def _stock(books: Books, _: dict[str, str]) -> Iterable[Finding]:
+    reserved = _sum((row.sku, row.quantity) for row in books.movements if row.kind == "reserved")
+    released = _sum((row.sku, row.quantity) for row in books.movements if row.kind == "released")
+    off = []
+    for row in books.stock:
+        there = row.start - reserved[row.sku] + released[row.sku]
+        if there != row.on_hand or row.on_hand < 0:
+            moved = f"{row.start} − {reserved[row.sku]} reserved + {released[row.sku]} released = {there}"
+            off.append(f"{row.sku}: {moved}, but {row.on_hand} are on hand")
+    off += [f"{sku} was moved, but is no article" for sku in sorted({*reserved, *released} - {row.sku for row in books.stock})]
+    numbers = f"{sum(reserved.values())} reserved + {sum(released.values())} released"
+    before, after = sum(row.start for row in books.stock), sum(row.on_hand for row in books.stock)
+    yield Finding(f"stock: {before} at the start − {numbers} = {after} on hand, never negative", off)
+
+
+def _twice(books: Books, _: dict[str, str]) -> Iterable[Finding]:
+    effects: list[tuple[str, ...]] = []
+    effects += [("payment", row.kind, row.command_id) for row in books.entries]
+    effects += [("stock", row.sku, row.command_id) for row in books.movements]
+    effects += [("shipment", row.command_id) for row in books.shipments]
+    effects += [("mail", row.command_id) for row in books.mails]
+    effects += [("order", row.status, row.command_id) for row in books.history]
+    effects += [("shipment of order", row.order_id) for row in books.shipments]
+    effects += [("charge of", row["reference"]) for row in books.charges if row["status"] == "captured"]
+    effects += [("refund of", row["charge_key"]) for row in books.refunds]
+    off = [f"{' '.join(effect)}: {count} times" for effect, count in Counter(effects).items() if count > 1]
+    yield Finding(f"{len(effects)} effects looked at, done twice: {len(off)}", off)
+
+
+def _nets(books: Books, outcomes: dict[str, str]) -> Iterable[Finding]:
+    """What is left of each order, against what should be."""
+    left: dict[str, Counter[str]] = {row.order_id: Counter() for row in books.orders}
+    for row in books.entries:
+        left.setdefault(row.order_id, Counter())[f"{row.currency} paid"] += _signed(row, "taken", row.amount_minor)
+    for row in books.movements:
+        left.setdefault(row.order_id, Counter())[f"{row.sku} taken"] += _signed(row, "reserved", row.quantity)
+    for row in books.shipments:
+        left.setdefault(row.order_id, Counter())["shipped"] += 1
+    for row in books.mails:
+        left.setdefault(row.order_id, Counter())[_LEFT_BY_MAIL[row.kind][0]] += _LEFT_BY_MAIL[row.kind][1]
+    due = _due(books)
+    for phase, wanted in ((Phase.COMPLETED, due), (Phase.COMPENSATED, {})):
+        concerned = [order_id for order_id in left if outcomes.get(order_id) == phase]
+        off = []
+        for order_id in concerned:
+            is_left, should = _without_zeros(left[order_id]), wanted.get(order_id, {})
+            if is_left != should:
+                off.append(f"order {order_id}: left {is_left or 'nothing'}, should be {should or 'nothing'}")
+        said = "each paid, taken, shipped and written about once" if phase is Phase.COMPLETED else "of each nothing is left"
+        yield Finding(f"{len(concerned)} {phase} orders: {said}", off)
+
+
+# A receipt promises something; a tracking number keeps it, an apology takes it back.
+_LEFT_BY_MAIL = {"receipt": ("promises", 1), "apology": ("promises", -1), "tracking": ("tracking mails", 1)}
+
+
+def _due(books: Books) -> dict[str, dict[str, int]]:
+    """What is left of an order that was completed."""
+    due: dict[str, Counter[str]] = {}
+    for row in books.orders:
+        due[row.order_id] = Counter({f"{row.currency} paid": row.total_minor, "shipped": 1, "promises": 1, "tracking mails": 1})
+    for row in books.lines:
+        due[row.order_id][f"{row.sku} taken"] += row.quantity
+    return {order_id: _without_zeros(counted) for order_id, counted in due.items()}
+
+
+def _mails(books: Books, _: dict[str, str]) -> Iterable[Finding]:
+    noted = {row.file: row.command_id for row in books.mails}
+    off = [
+        f"{name} is in the mail drop, but the notification service knows nothing of it"
+        for name in books.files.keys() - noted.keys()
+    ]
+    off += [
+        f"{name} was sent, says the notification service, but it is not in the mail drop"
+        for name in noted.keys() - books.files.keys()
+    ]
+    for name in noted.keys() & books.files.keys():
+        if not (books.files[name] == noted[name] and mail_name(noted[name]) == name):
+            off.append(f"{name} was written for {books.files[name]!r}, but stands for {noted[name]!r}")
+    yield Finding(f"{len(books.files)} mails in the mail drop, one for each command", off)
+
+
+def _sum(amounts: Iterable[tuple[str, int]]) -> Counter[str]:
+    summed: Counter[str] = Counter()
+    for name, amount in amounts:
+        summed[name] += amount
+    return summed
+
+
+def _signed(row: Any, kind: str, amount: int) -> int:
+    return amount if row.kind == kind else -amount
+
+
+def _without_zeros(counted: Counter[str]) -> dict[str, int]:
+    return {name: count for name, count in counted.items() if count}
+
+
+def _money_text(minor: int, currency: str) -> str:
+    return ("−" if minor < 0 else "") + str(Money(minor=abs(minor), currency=currency))
+
+
+async def audit_now(bootstrap: str, config: Config, partitions: int) -> list[Finding]:
+    """Read all the books as they are now and check them."""
+    log = KafkaLog(bootstrap, client_id="audit", prefix=config.prefix, security=config.security, timeout=config.timeout_seconds)
+    await log.open()
+    try:
+        return audit(await read_books(SETTINGS, log, partitions))
+    finally:
+        await log.close()
+
+
+def main() -> int:
+    from services import app  # here, since that imports every example, and they may import this
+
+    config = Config.read()
+    try:
+        findings = asyncio.run(audit_now(config.bootstrap, config, app.partitions))
+    except SagaError as error:
+        print(f"the books cannot be read: {error}", file=sys.stderr)
+        return 2
+    print(render(findings))
+    return 1 if any(finding.off for finding in findings) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

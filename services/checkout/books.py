@@ -1,0 +1,123 @@
+"""All that the checkout left behind, read once: every database, the mail drop, the journal, and what the world was told.
+
+Nothing is written, and nothing is taken from what a service says of itself over HTTP: an audit looks at the books.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.policy import SMTP
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, Table, create_engine, make_url, select
+
+from saga.cloudevents import parse
+from saga.engine.state import Instance
+from saga.errors import Unavailable
+from saga.log.base import Log, TopicPartition
+from saga.runtime.codec import EVENTS, JOURNAL
+from saga.runtime.fold import Fold
+from services.checkout import inventory, notification, order, payment, shipping
+from services.checkout.settings import Settings
+
+OUTCOMES = ("saga.completed.v1", "saga.compensated.v1")
+Row = Any  # a row of a table, its columns as attributes
+
+
+@dataclass
+class Books:
+    orders: list[Row] = field(default_factory=list)
+    lines: list[Row] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
+    entries: list[Row] = field(default_factory=list)
+    stock: list[Row] = field(default_factory=list)
+    movements: list[Row] = field(default_factory=list)
+    shipments: list[Row] = field(default_factory=list)
+    mails: list[Row] = field(default_factory=list)
+    charges: list[sqlite3.Row] = field(default_factory=list)
+    refunds: list[sqlite3.Row] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)  # name in the mail drop → the command it was written for
+    instances: list[Instance] = field(default_factory=list)
+    told: dict[str, set[str]] = field(default_factory=dict)  # instance → the outcomes told on saga.events
+
+
+async def read_books(settings: Settings, log: Log, partitions: int) -> Books:
+    """Read everything. Raises Unavailable if a database or the log is not there, Corrupt if the journal contradicts itself."""
+    books = Books()
+    tables: dict[str, dict[str, Table]] = {
+        "order": {"orders": order.orders, "lines": order.lines, "history": order.history},
+        "payment": {"entries": payment.entries},
+        "inventory": {"stock": inventory.stock, "movements": inventory.movements},
+        "shipping": {"shipments": shipping.shipments},
+        "notification": {"mails": notification.mails},
+    }
+    for service, wanted in tables.items():
+        engine = _engine(settings.database(service))
+        try:
+            with engine.connect() as connection:
+                for name, table in wanted.items():
+                    setattr(books, name, list(connection.execute(select(table))))
+        finally:
+            engine.dispose()
+    books.charges, books.refunds = _ledger(settings.gateway_ledger)
+    books.files = _mail(settings.mail_drop)
+    books.instances = await read_instances(log, partitions)
+    books.told = await read_outcomes(log, partitions)
+    return books
+
+
+async def read_instances(log: Log, partitions: int) -> list[Instance]:
+    """Every instance that the journal knows, folded as an owner folds it."""
+    found: list[Instance] = []
+    numbers = [TopicPartition(JOURNAL, number) for number in range(partitions)]
+    for partition, held in (await log.bounds(numbers)).items():
+        fold = Fold(partition, held.start)
+        async for lump in log.read(partition, held.start, held.end):
+            for record in lump:
+                fold.feed(record)
+        found += fold.states()
+    return found
+
+
+async def read_outcomes(log: Log, partitions: int) -> dict[str, set[str]]:
+    """What the world was told: the outcomes on saga.events, by instance. The same may be told again, under the same id."""
+    told: dict[str, set[str]] = {}
+    numbers = [TopicPartition(EVENTS, number) for number in range(partitions)]
+    for partition, held in (await log.bounds(numbers, committed=True)).items():
+        async for lump in log.read(partition, held.start, held.end):
+            for event in map(parse, lump):
+                if event.type in OUTCOMES:
+                    told.setdefault(event.data["instance"], set()).add(event.type)
+    return told
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        raise Unavailable(f"there is no database {parsed.database}")
+    return create_engine(url)
+
+
+def _ledger(file: Path) -> tuple[list[sqlite3.Row], list[sqlite3.Row]]:
+    if not file.is_file():
+        raise Unavailable(f"there is no database {file}")
+    connection = sqlite3.connect(file)
+    connection.row_factory = sqlite3.Row
+    try:
+        return list(connection.execute("SELECT * FROM charges")), list(connection.execute("SELECT * FROM refunds"))
+    finally:
+        connection.close()
+
+
+def _mail(folder: Path) -> dict[str, str]:
+    if not folder.is_dir():
+        return {}
+    found = {}
+    for file in sorted(folder.iterdir()):
+        message = message_from_bytes(file.read_bytes(), policy=SMTP)
+        # A long header was folded into lines; an id has no blanks, so what is between its parts was not in it.
+        found[file.name] = "".join(str(message["X-Command"] or "").split())
+    return found
