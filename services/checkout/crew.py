@@ -1,0 +1,124 @@
+"""The processes of the demo: started, killed, stopped for certain; and those that an earlier one was told to leave up."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from infra.broker import Broker
+from infra.process import command_line, halt, last_lines, spawn
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / ".demo"
+STOP_SECONDS = 15  # an orderly stop takes one or two; what is not over then is killed
+POLL_SECONDS = 0.05
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+class Crew:
+    """Processes that end with this one, unless `keep`: then they are noted in processes.json, for `stop_kept`."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], keep: bool) -> None:
+        self.folder = folder
+        self.environment = dict(environment)
+        self._keep = keep
+        self._broker: Broker | None = None
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start_broker(self) -> str:
+        """A real Kafka; returns its address. Raises BrokerUnavailable, which says what is missing."""
+        self._broker = Broker(self.folder / "kafka", detached=self._keep)
+        self._broker.start()
+        self._note()
+        return self._broker.bootstrap
+
+    def start(self, name: str, *module: str, **more: str) -> None:
+        """Start `python -m <module> …`; its output goes to <name>.log. `more` are settings of this process only."""
+        environment = {**self.environment, **more}
+        argv = [sys.executable, "-m", *module]
+        log = self.folder / f"{name}.log"
+        self._running[name] = spawn(argv, log=log, cwd=ROOT, env=environment, detached=self._keep)
+        self._note()
+
+    def run(self, *module: str) -> int:
+        """Run `python -m <module> …` to its end, its output shown here; returns its exit code."""
+        sys.stdout.flush()
+        return subprocess.run([sys.executable, "-m", *module], cwd=ROOT, env=self.environment, check=False).returncode
+
+    def pid(self, name: str) -> int:
+        return self._running[name].pid
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, as a crash does it."""
+        process = self._running.pop(name)
+        process.kill()
+        process.wait()
+        self._note()
+
+    def check(self) -> None:
+        """Raises DemoFailed if one has ended by itself, with the end of its log."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                said = last_lines(self.folder / f"{name}.log")
+                raise DemoFailed(f"{name} ended with exit code {process.returncode}; the end of its log:\n{said}")
+
+    def stop(self) -> None:
+        """Stop all, the broker last; all are gone when this returns."""
+        for process in self._running.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)  # all at once, so that they need not wait for each other
+        for process in self._running.values():
+            halt(process, STOP_SECONDS)
+        self._running.clear()
+        if self._broker is not None:
+            self._broker.stop()
+            self._broker = None
+        (self.folder / "processes.json").unlink(missing_ok=True)
+
+    def _note(self) -> None:
+        pids = {name: process.pid for name, process in self._running.items()}
+        if self._broker is not None:
+            pids["broker"] = self._broker.pid  # the last, as it is to be stopped last
+        draft = self.folder / "processes.draft"
+        draft.write_text(json.dumps(pids))
+        draft.replace(self.folder / "processes.json")
+
+
+def stop_kept(folder: Path = FOLDER) -> int:
+    """Stop what an earlier demo left up, and remove its folder; returns how many processes were still there."""
+    try:
+        noted = json.loads((folder / "processes.json").read_text())
+    except (FileNotFoundError, ValueError):
+        noted = {}
+    alive = {name: pid for name, pid in noted.items() if _is_ours(name, pid, folder)}
+    broker = {name: pid for name, pid in alive.items() if name == "broker"}
+    for group in ({name: pid for name, pid in alive.items() if name not in broker}, broker):
+        for pid in group.values():
+            os.kill(pid, signal.SIGTERM)
+        until = time.monotonic() + STOP_SECONDS
+        while any(_is_ours(name, pid, folder) for name, pid in group.items()):
+            if time.monotonic() > until:
+                for name, pid in group.items():
+                    if _is_ours(name, pid, folder):
+                        os.kill(pid, signal.SIGKILL)
+            time.sleep(POLL_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)
+    return len(alive)
+
+
+def _is_ours(name: str, pid: int, folder: Path) -> bool:
+    """Whether this process still is what was noted; its id may have been given to another since."""
+    shown = command_line(pid)
+    if name == "broker":
+        return str(folder / "kafka") in shown
+    return "-m services.checkout" in shown or "-m saga.cli run" in shown
