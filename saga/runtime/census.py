@@ -51,6 +51,8 @@ class Census:
             elif isinstance(output, Send) and state is not None:
                 step = output.command.split(":")[3]
                 metrics.attempts.labels(metrics.label(state.saga), metrics.label(step), output.action, "sent").inc()
+        if decision.note in ("inputs", "forwarded", "deadletter"):
+            return  # nothing of an instance's, or counted above
         if decision.ignored:
             metrics.ignored.labels(decision.note).inc()
             if decision.note == "contradiction":
