@@ -173,7 +173,7 @@ def _due(books: Books) -> dict[str, dict[str, int]]:
     for row in books.orders:
         due[row.order_id] = Counter({f"{row.currency} paid": row.total_minor, "shipped": 1, "promises": 1, "tracking mails": 1})
     for row in books.lines:
-        due[row.order_id][f"{row.sku} taken"] += row.quantity
+        due.setdefault(row.order_id, Counter())[f"{row.sku} taken"] += row.quantity
     return {order_id: _without_zeros(counted) for order_id, counted in due.items()}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, Table, create_engine, make_url, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from saga.cloudevents import parse
 from saga.engine.state import Instance
@@ -46,6 +47,14 @@ class Books:
 
 async def read_books(settings: Settings, log: Log, partitions: int) -> Books:
     """Read everything. Raises Unavailable if a database or the log is not there, Corrupt if the journal contradicts itself."""
+    books = read_databases(settings)
+    books.instances = await read_instances(log, partitions)
+    books.told = await read_outcomes(log, partitions)
+    return books
+
+
+def read_databases(settings: Settings) -> Books:
+    """The services' databases, the gateway's, and the mail drop. Raises Unavailable if one is not there."""
     books = Books()
     tables: dict[str, dict[str, Table]] = {
         "order": {"orders": order.orders, "lines": order.lines, "history": order.history},
@@ -60,12 +69,12 @@ async def read_books(settings: Settings, log: Log, partitions: int) -> Books:
             with engine.connect() as connection:
                 for name, table in wanted.items():
                     setattr(books, name, list(connection.execute(select(table))))
+        except SQLAlchemyError as error:
+            raise Unavailable(f"the database of the {service} service cannot be read: {error}") from error
         finally:
             engine.dispose()
     books.charges, books.refunds = _ledger(settings.gateway_ledger)
     books.files = _mail(settings.mail_drop)
-    books.instances = await read_instances(log, partitions)
-    books.told = await read_outcomes(log, partitions)
     return books
 
 

@@ -189,7 +189,7 @@ class Demo:
         await self._until(taken_over, SETTLE_SECONDS, lambda: "nobody has taken over its partitions yet")
         last = max((found.claimed for found in self._now(lost).values()), default=at) - at
         self.say(
-            f"{ORCHESTRATORS[1]} owns them all {last / 1000:.1f} s after the kill ({SESSION_SECONDS} s of it to be sure it is dead)"
+            f"{ORCHESTRATORS[1]} owns them all {last / 1000:.1f} s after the kill (it counts as dead after {SESSION_SECONDS} s of silence)"
         )
 
         async def decided() -> bool:
