@@ -51,6 +51,7 @@ class Rules:
         self.pivot = next((name for name, part in parts.items() if part.pivot), None)
         self.forward_only = {name for name in parts if self.pivot is not None and self.pivot in self.ancestors(name)}
         self.outcome = ""
+        self.denied: set[str] = set()  # execute command ids whose answer "no effect" was accepted
         self.kept = False  # inputs were kept: what came first is then not what was decided first
 
     def ancestors(self, name: str) -> set[str]:
@@ -62,6 +63,7 @@ class Rules:
             _saga, _key, _run, step, tail = given.attributes["sagacommand"].split(":")
             if step in self.steps and decision.note not in ("unmatched", "deadletter"):
                 outcome, attempt = given.attributes["sagaoutcome"], int(given.attributes["sagaattempt"])
+                self._contradiction(given.attributes["sagacommand"], outcome, decision.note)
                 self.steps[step].said.append((tail.partition("~")[0], outcome, attempt))
         self.kept = self.kept or decision.note in ("kept", "parked")
         for output in decision.outputs:
@@ -69,6 +71,17 @@ class Rules:
                 self._command(output, now, given.kind is Kind.OPERATOR)
             elif isinstance(output, Announce) and not decision.ignored:
                 self._told(output.type)
+
+    def _contradiction(self, command: str, outcome: str, note: str) -> None:
+        head, _, tail = command.rpartition(":")
+        subject = f"{head}:execute" if tail.startswith(("verify", "compensate")) else command
+        if outcome == "done" and not tail.startswith("compensate") and subject in self.denied:
+            loud = ("contradiction", "parked", "kept", "duplicate")
+            assert note in loud, f"S15: {command} was answered done after it had been denied, and that came to {note!r}"
+            self.denied.discard(subject)  # an operator may let it stand
+        believed = note == outcome and not self.steps[command.split(":")[3]].done
+        if outcome in NO_EFFECT and believed and (outcome == "nothing" or tail.startswith("execute")):
+            self.denied.add(subject)
 
     def _told(self, type: str) -> None:
         if type in ("saga.completed.v1", "saga.compensated.v1"):
