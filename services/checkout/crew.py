@@ -58,12 +58,17 @@ class Crew:
     def pid(self, name: str) -> int:
         return self._running[name].pid
 
+    def take(self, name: str) -> subprocess.Popen[bytes]:
+        """Hand over a process: whoever asks ends it, and it may end without `check` minding."""
+        process = self._running.pop(name)
+        self._note()
+        return process
+
     def kill(self, name: str) -> None:
         """SIGKILL, as a crash does it."""
-        process = self._running.pop(name)
+        process = self.take(name)
         process.kill()
         process.wait()
-        self._note()
 
     def check(self) -> None:
         """Raises DemoFailed if one has ended by itself, with the end of its log."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 
 from infra.broker.settings import free_ports
+from saga.errors import Unavailable
 from saga.log.base import StoredRecord, TopicPartition
 from saga.log.kafka import KafkaLog
 from saga.runtime.codec import JOURNAL
@@ -146,7 +148,10 @@ class Shop:
     async def until(self, look: Callable[[], Awaitable[bool]], what: str) -> None:
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
-                while not await look():  # noqa: ASYNC110  # what is looked at are other processes
+                while True:  # what is looked at are other processes
+                    with contextlib.suppress(Unavailable):  # topics that were just made may have no leader yet
+                        if await look():
+                            return
                     await asyncio.sleep(LOOK_SECONDS)
         except TimeoutError:
             raise AssertionError(f"{what}, after {SETTLE_SECONDS:g} s") from None
