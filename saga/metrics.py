@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
-disable_created_metrics()  # a second series for each counter, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asks for
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -29,7 +29,12 @@ class Metrics:
         self.finished = Counter("saga_finished", "Instances that ended", ["saga", "outcome"], registry=r)
         self.live = Gauge("saga_live", "Instances that have not ended", ["saga", "phase"], registry=r)
         self.parked = Gauge("saga_parked", "Instances that wait for an operator", ["saga", "reason"], registry=r)
+        self.oldest_live = Gauge("saga_oldest_live_seconds", "Age of the oldest live instance", ["saga"], registry=r)
+        self.deadline = Gauge("saga_deadline_seconds", "The deadline that the definition gives", ["saga"], registry=r)
+        self.oldest_waiting = Gauge("saga_oldest_waiting_seconds", "Longest wait for a command", ["saga", "step"], registry=r)
         self.duration = Histogram("saga_duration_seconds", "From start to end", ["saga", "outcome"], registry=r, buckets=_SECONDS)
+        labels = ["saga", "step", "action"]
+        self.step_duration = Histogram("saga_step_duration_seconds", "From command to reply", labels, registry=r, buckets=_SECONDS)
         self.attempts = Counter("saga_step_attempts", "Attempts of commands", ["saga", "step", "action", "result"], registry=r)
         self.compensation_failed = Counter(
             "saga_compensation_failed", "Compensations that need an operator", ["saga", "step"], registry=r

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from saga.engine.decision import DeadLetter, Decision, Forward, Send
-from saga.engine.state import Instance
+from saga.engine.state import ACTION_OF, Instance, Waits
 from saga.metrics import Metrics
 from saga.runtime.fold import Slot
 
-Seat = tuple[str, str, str]  # saga, phase, why it is parked
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What one live instance counts as; times are of its partition, in ms."""
+
+    saga: str
+    phase: str
+    parked: str  # the reason, "" if it is not
+    started: int
+    waiting: tuple[tuple[str, int], ...]  # steps with a command out: (step, since when)
 
 
 class Census:
@@ -16,17 +28,14 @@ class Census:
         self._seats: dict[Slot, Seat] = {}
 
     def see(self, slot: Slot, state: Instance) -> None:
-        seat = (slot.saga, str(state.phase), state.parked.reason if state.parked else "") if state.live else None
-        before = self._seats.get(slot)
-        if seat == before:
-            return
+        before, now = self._seats.get(slot), _seat(state) if state.live else None
         if before is not None:
             self._move(before, -1)
-        if seat is None:
+        if now is None:
             self._seats.pop(slot, None)
         else:
-            self._seats[slot] = seat
-            self._move(seat, 1)
+            self._seats[slot] = now
+            self._move(now, 1)
 
     def leave(self) -> None:
         """This process no longer owns the partition: its instances are counted elsewhere."""
@@ -34,11 +43,18 @@ class Census:
             self._move(seat, -1)
         self._seats = {}
 
+    def ages(self, now: int) -> Iterator[tuple[str, str, float]]:
+        """How long each live instance lives, as (saga, "", seconds), and each of its steps waits, as (saga, step, seconds)."""
+        for seat in self._seats.values():
+            yield seat.saga, "", (now - seat.started) / 1000
+            for step, since in seat.waiting:
+                yield seat.saga, step, (now - since) / 1000
+
     def _move(self, seat: Seat, by: int) -> None:
-        saga, phase, parked = seat
-        self._metrics.live.labels(self._metrics.label(saga), phase).inc(by)
-        if parked:
-            self._metrics.parked.labels(self._metrics.label(saga), parked).inc(by)
+        saga = self._metrics.label(seat.saga)
+        self._metrics.live.labels(saga, seat.phase).inc(by)
+        if seat.parked:
+            self._metrics.parked.labels(saga, seat.parked).inc(by)
 
     def count(self, decision: Decision, state: Instance | None, now: int) -> None:
         """Count what one decision came to; `state` is its result."""
@@ -67,6 +83,9 @@ class Census:
             metrics.finished.labels(saga, str(state.phase)).inc()
             metrics.duration.labels(saga, str(state.phase)).observe((now - state.started) / 1000)
         for name, step in decision.patch.get("steps", {}).items():
+            settled = state.steps[name]
+            if settled.waits is Waits.NOTHING and (action := _settled_action(decision, name)):
+                metrics.step_duration.labels(saga, metrics.label(name), action).observe((now - settled.decided) / 1000)
             if step.get("waits") == "operator" and step.get("status") == "compensating":
                 metrics.compensation_failed.labels(saga, metrics.label(name)).inc()
         if decision.input.kind == "reply":
@@ -76,3 +95,14 @@ class Census:
         elif decision.note == "timed-out":
             status = decision.patch.get("steps", {}).get(decision.input.data["step"], {}).get("status", "executing")
             metrics.attempts.labels(saga, metrics.label(decision.input.data["step"]), status, "timed-out").inc()
+
+
+def _seat(state: Instance) -> Seat:
+    waiting = tuple((name, step.decided) for name, step in state.steps.items() if step.status in ACTION_OF)
+    return Seat(state.saga, str(state.phase), state.parked.reason if state.parked else "", state.started, waiting)
+
+
+def _settled_action(decision: Decision, step: str) -> str:
+    """The action that a reply just settled for this step; "" if it was something else that moved the step."""
+    command = decision.input.attributes.get("sagacommand", "").split(":")
+    return command[4].split("~")[0] if len(command) == 5 and command[3] == step else ""

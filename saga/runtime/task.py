@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -209,6 +209,15 @@ class PartitionTask:
 
     def fold(self) -> Fold:
         return self._journal.fold
+
+    def ages(self) -> Iterator[tuple[str, str, float]]:
+        """See `Census.ages`."""
+        return self._census.ages(self._journal.now())
+
+    def snapshot_age(self) -> float:
+        """Seconds since the last snapshot began; 0 before anything was decided."""
+        fold = self._journal.fold
+        return (self._journal.now() - fold.snapshot_now) / 1000 if fold.snapshot_now else 0.0
 
     # --- restore ----------------------------------------------------------------------------------------------------------------------
 

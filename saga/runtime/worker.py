@@ -164,6 +164,7 @@ class Worker:
     async def _note_lag(self) -> None:
         """Lag, for the metrics; and the group's offsets, which nobody needs but tools that show lag."""
         running = [task for task in self.tasks.values() if task.phase is Phase.RUNNING]
+        self._note_ages(running)
         positions = {tp: position.offset for task in running for tp, position in task.positions().items()}
         if not positions or self._membership is None:
             return
@@ -171,3 +172,17 @@ class Worker:
         for tp, offset in positions.items():
             self._metrics.input_lag.labels(tp.topic, str(tp.partition)).set(max(0, bounds[tp].end - offset))
         await self._membership.commit({tp: offset for tp, offset in positions.items() if tp.topic == REQUESTS})
+
+    def _note_ages(self, running: list[PartitionTask]) -> None:
+        metrics = self._metrics
+        oldest: dict[tuple[str, str], float] = {}
+        for saga in self._book.sagas.values():
+            metrics.deadline.labels(saga.name).set(saga.deadline.total_seconds())
+            oldest |= {(saga.name, step): 0.0 for step in ("", *saga.steps)}
+        for task in running:
+            metrics.snapshot_age.labels(str(task.number)).set(task.snapshot_age())
+            for name, step, age in task.ages():
+                if (name, step) in oldest:
+                    oldest[name, step] = max(oldest[name, step], age)
+        for (name, step), age in oldest.items():
+            (metrics.oldest_waiting.labels(name, step) if step else metrics.oldest_live.labels(name)).set(age)
