@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saga.app import App
+from saga import App
 from services.checkout.inventory import inventory
 from services.checkout.notification import notification
 from services.checkout.order import order

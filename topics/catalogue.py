@@ -5,7 +5,8 @@ How many partitions a topic has and how long it keeps its records is said in one
 
 from __future__ import annotations
 
-from saga.engine.messages import Message, topic_of
+from saga import Message
+from saga.engine.messages import topic_of
 from topics.inventory import OutOfStock, ReleaseStock, ReserveStock, StockReleased, StockReserved
 from topics.notification import MailSent, SendApology, SendReceipt, SendTracking
 from topics.order import (

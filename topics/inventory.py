@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from saga.engine.messages import Command, Event, Refusal
+from saga import Command, Event, Refusal
 from topics.values import OrderId, Pieces, Sku
 
 

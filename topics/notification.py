@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saga.engine.messages import Command, Event
+from saga import Command, Event
 from topics.values import Customer, Money, OrderId, Text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saga.engine.messages import Command, Event, Refusal
+from saga import Command, Event, Refusal
 from topics.values import CardToken, Money, OrderId, Text
 
 

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from saga import SagaError
 from saga.config import Config
 from saga.engine.state import Phase
-from saga.errors import SagaError
 from saga.log.kafka import KafkaLog
 from services.checkout.books import Books, read_books
 from services.checkout.notification import mail_name

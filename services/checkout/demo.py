@@ -25,8 +25,8 @@ import httpx
 
 from infra.broker import BrokerUnavailable
 from infra.broker.settings import free_ports
+from saga import SagaError
 from saga.config import Config
-from saga.errors import SagaError
 from saga.log.kafka import KafkaLog
 from services.checkout.crew import FOLDER, ROOT, Crew, DemoFailed, stop_kept
 from services.checkout.settings import HERE, SERVICES
@@ -284,6 +284,7 @@ Everything is still up. To look at it:
   {set_them} .venv/bin/saga show order-0001
   curl http://{environment["CHECKOUT_ORDER_HTTP"]}/orders/order-0001
   ls {folder}/data/mail {folder}/*.log
+  {set_them} CHECKOUT_DATA={folder}/data .venv/bin/python -m services.checkout.audit
 To stop it and remove it:
   .venv/bin/python -m services.checkout.demo --stop""")
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import update as change
 
-from saga.participant import Nothing, Participant, Refused, Work
+from saga import Nothing, Participant, Refused, Work
 from services.checkout.process import Service
 from services.checkout.settings import SETTINGS
 from topics.inventory import OutOfStock, ReleaseStock, ReserveStock, StockReleased, StockReserved

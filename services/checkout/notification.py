@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, String, Table, insert
 
-from saga.participant import Participant, Work
+from saga import Participant, Work
 from services.checkout.process import Service
 from services.checkout.settings import SETTINGS
 from topics.notification import MailSent, SendApology, SendReceipt, SendTracking

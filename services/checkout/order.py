@@ -24,8 +24,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from saga import Participant, Refused, Store, Work
 from saga.errors import Unavailable
-from saga.participant import Participant, Refused, Store, Work
 from services.checkout.process import Service
 from services.checkout.settings import SETTINGS
 from services.checkout.web import Problem, problem_response, read_body

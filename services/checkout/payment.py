@@ -14,7 +14,7 @@ import httpx
 from pydantic import BaseModel
 from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, String, Table, insert, select
 
-from saga.participant import Nothing, Participant, Refused, Work
+from saga import Nothing, Participant, Refused, Work
 from services.checkout.process import Service
 from services.checkout.settings import SETTINGS
 from topics.payment import PaymentDeclined, PaymentReturned, PaymentTaken, ReturnPayment, TakePayment

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, MetaData
 from starlette.types import ASGIApp
 
+from saga import Participant, ParticipantRunner, SagaError, Store
 from saga.config import Config
-from saga.errors import SagaError
 from saga.log.kafka import KafkaLog
-from saga.participant import Participant, ParticipantRunner, Store
 from services.checkout.settings import SETTINGS
 from services.checkout.web import serve
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from saga.engine.definition import START, Saga, minutes, seconds
-from saga.engine.policy import Retry
+from saga import START, Retry, Saga, minutes, seconds
 from topics.inventory import ReleaseStock, ReserveStock
 from topics.notification import SendApology, SendReceipt, SendTracking
 from topics.order import AcceptOrder, CancelOrder, ConfirmOrder, OrderPlaced

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from saga.errors import Misconfigured
+from saga import Misconfigured
 
 SERVICES = ("order", "payment", "inventory", "shipping", "notification")
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, String, Table, insert, select
 
-from saga.participant import Nothing, Participant, Refused, Work
+from saga import Nothing, Participant, Refused, Work
 from services.checkout.process import Service
 from topics.shipping import AddressRefused, BookShipment, FindShipment, ShipmentBooked
 from topics.values import Address
