@@ -19,10 +19,15 @@ from saga.app import App, find_app
 from saga.config import Config
 from saga.errors import Misconfigured, SagaError
 from saga.log.base import TopicPartition
+from saga.ops.commands import Chosen, Tool, login_name
+from saga.ops.listing import Filter, Shown
+from saga.ops.operate import DEFAULT_PATIENCE, DEFAULT_RATE, Act
+from saga.ops.output import Format, Output
+from saga.ops.words import parse_duration
 from saga.orchestrate import open_log, orchestrate, safety
 from saga.topics import problems, specs
 
-OK, FAILED, USAGE, PROBLEMS = 0, 1, 2, 3
+OK, FAILED, USAGE, PROBLEMS, INTERRUPTED = 0, 1, 2, 3, 130
 
 cli = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, help="A saga coordinator for Kafka.")
 topics_cli = typer.Typer(no_args_is_help=True, help="Create and verify the topics an app needs.")
@@ -30,6 +35,11 @@ cli.add_typer(topics_cli, name="topics")
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 AppOption = Annotated[str | None, typer.Option("--app", help="module:attribute of the App; else [tool.saga] app in pyproject.toml")]
+FormatOption = Annotated[Format, typer.Option("--output", "-o", help="for people, or for programs")]
+SagaOption = Annotated[str | None, typer.Option("--saga", help="only this saga")]
+KeyArgument = Annotated[str, typer.Argument(help="the business id, e.g. the order id", show_default=False)]
+StepOption = Annotated[str | None, typer.Option("--step", help="only those that wait, or are parked, at this step")]
+ReasonOption = Annotated[str | None, typer.Option("--reason", help="only those parked for this reason, e.g. user-code")]
 
 
 def main() -> None:
@@ -59,19 +69,88 @@ def run(
     _run(orchestrate(found, Config.read(), accepted, lambda text: messages.print(text, markup=False)))
 
 
+# --- looking ------------------------------------------------------------------------------------------------------------------------
+
+
+@cli.command("list")
+def list_(
+    saga: SagaOption = None,
+    state: Annotated[Shown, typer.Option("--state", help="live: those without an outcome")] = Shown.LIVE,
+    step: StepOption = None,
+    reason: ReasonOption = None,
+    older: Annotated[str, typer.Option("--older", help="only those that began at least so long ago: 90s, 10m, 2h, 1d")] = "0s",
+    limit: Annotated[int, typer.Option("--limit", min=0, help="at most so many, the oldest first; 0 for all")] = 50,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """List instances: their state, what they wait for, and how many there are. Exit code 0, also if there are none."""
+    wanted = Filter(saga, state, step, reason, parse_duration(older))
+    _run(_with_tool(output, None, lambda tool: tool.list(wanted, limit)))
+
+
+@cli.command()
+def show(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, output: FormatOption = Format.TABLE) -> None:
+    """Tell the story of one instance: every decision, in order. Exit code 1 if the key is not known.
+
+    -o json gives everything the journal holds of it; -o jsonl a line for each decision.
+    """
+    _run(_with_tool(output, app, lambda tool: tool.show(key, saga)))
+
+
+@cli.command()
+def why(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, output: FormatOption = Format.TABLE) -> None:
+    """Say in one sentence what an instance waits for, since when, and what happens next.
+
+    Exit code 0 if it goes on by itself or has ended, 3 if it is parked, 1 if the key is not known.
+    """
+    _run(_with_tool(output, app, lambda tool: tool.why(key, saga)))
+
+
+# --- operating ----------------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+def retry(
+    key: Annotated[str | None, typer.Argument(help="one instance; without it all parked ones that the options name")] = None,
+    saga: SagaOption = None,
+    step: StepOption = None,
+    reason: ReasonOption = None,
+    why: Annotated[str, typer.Option("--why", help="why you do it; it stands in the journal (needed to do anything)")] = "",
+    who: Annotated[str, typer.Option("--who", help="who does it; else the login name")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="do it; without it many are only shown")] = False,
+    rate: Annotated[float, typer.Option("--rate", min=0.01, help="at most so many a second")] = DEFAULT_RATE,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="how many seconds to wait for what comes of it")] = DEFAULT_PATIENCE,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Let a parked instance go on, or many: the action goes into the journal with who and why.
+
+    With KEY it is done at once. With --saga, --step or --reason the parked ones that fit are shown, and retried with --yes.
+    Exit code 0 if all go on, 3 if one parked again or was refused, 1 if one is not known or nobody decided it in time.
+    """
+    if key is None and saga is None and step is None and reason is None:
+        raise Misconfigured("say which: a KEY, or --saga, --step, --reason")
+    if (key is not None or yes) and not why.strip():
+        raise Misconfigured('say why: --why "gateway is back"; it stands in the journal')
+    chosen = Chosen(key, Filter(saga, Shown.PARKED, step, reason), yes)
+    act = Act(who or login_name(), why.strip(), rate, wait)
+    _run(_with_tool(output, None, lambda tool: tool.retry(chosen, act)))
+
+
+# --- topics -------------------------------------------------------------------------------------------------------------------------
+
+
 @topics_cli.command("apply")
-def topics_apply(app: AppOption = None) -> None:
+def topics_apply(app: AppOption = None, output: FormatOption = Format.TABLE) -> None:
     """Create the topics that are missing; those that exist are left as they are, and checked."""
-    _run(_topics(_app(app), Config.read(), create=True))
+    _run(_topics(_app(app), Config.read(), Output(output), create=True))
 
 
 @topics_cli.command("check")
-def topics_check(app: AppOption = None) -> None:
+def topics_check(app: AppOption = None, output: FormatOption = Format.TABLE) -> None:
     """Say what is wrong with the topics that are there; exit with 3 if anything is."""
-    _run(_topics(_app(app), Config.read(), create=False))
+    _run(_topics(_app(app), Config.read(), Output(output), create=False))
 
 
-async def _topics(app: App, config: Config, *, create: bool) -> None:
+async def _topics(app: App, config: Config, output: Output, *, create: bool) -> int:
     replication, min_insync = safety(config)
     wanted = specs(app, replication=replication, min_insync=min_insync)
     log = open_log(config, "saga-cli")
@@ -84,13 +163,40 @@ async def _topics(app: App, config: Config, *, create: bool) -> None:
         there = await log.describe([spec.name for spec in wanted])
     finally:
         await log.close()
+    rows = []
     for spec in wanted:
         done = "created" if spec.name not in before and spec.name in there else "exists" if spec.name in there else "missing"
-        print(f"{spec.name:<28} {spec.partitions:>4} partitions  {done}")
-    if found := problems(wanted, there):
-        for problem in found:
-            messages.print(problem, markup=False)
-        raise typer.Exit(PROBLEMS)
+        actual = there.get(spec.name, spec)
+        rows.append({"topic": spec.name, "partitions": actual.partitions, "state": done, "problems": problems([spec], there)})
+    output.rows(("TOPIC", "PARTITIONS", "STATE"), ("topic", "partitions", "state"), rows)
+    found = [problem for row in rows for problem in row["problems"]]  # type: ignore[attr-defined]
+    for problem in found:
+        messages.print(problem, markup=False)
+    return PROBLEMS if found else OK
+
+
+# --- what the commands share --------------------------------------------------------------------------------------------------------
+
+
+async def _with_tool(format: Format, app: str | None, command: Any) -> int:
+    """Give a command an open log and the definitions, where there are any: only `why` knows more with them."""
+    config = Config.read()
+    log = open_log(config, "saga-cli")
+    await log.open()
+    try:
+        code: int = await command(Tool(log, Output(format), messages, _sagas(app)))
+        return code
+    finally:
+        await log.close()
+
+
+def _sagas(app: str | None) -> dict[str, Any]:
+    try:
+        return dict(_app(app).book.sagas)
+    except Misconfigured:
+        if app is not None:
+            raise
+        return {}  # the journal can be read from anywhere; it is only told in less detail then
 
 
 def _app(name: str | None) -> App:
@@ -104,8 +210,13 @@ def _partition(name: str) -> TopicPartition:
     return TopicPartition(topic, int(number))
 
 
-def _run(what: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(what)
+def _run(what: Coroutine[Any, Any, int | None]) -> None:
+    try:
+        code = asyncio.run(what)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    if code:
+        raise typer.Exit(code)
 
 
 if __name__ == "__main__":

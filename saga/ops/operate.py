@@ -1,0 +1,172 @@
+"""Operator actions: a record to the home partition of the instance, then what its owner decided about it, from the journal.
+
+The record is whole or not there, and its id makes a repeat harmless; so whoever stops half-way through many has done some of them
+entirely and the others not at all. What was sent is decided even if nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from saga.cloudevents import CloudEvent, iso_time
+from saga.engine.book import RETRY
+from saga.engine.decision import Decision, Send
+from saga.engine.state import Parked
+from saga.errors import Unavailable
+from saga.log.base import Log, Outgoing, TopicPartition
+from saga.log.partition import home
+from saga.ops.look import Journals, step_of
+from saga.ops.why import parked_because
+from saga.ops.words import plain
+from saga.runtime.codec import REQUESTS
+from saga.runtime.fold import Fold
+
+SOURCE = "saga-cli"  # ce_source of what operators send
+DEFAULT_RATE = 10.0  # a second: what was parked for one reason may fail for it again, and its participants are to survive that
+DEFAULT_PATIENCE = 30.0  # seconds after the last was sent: longer than it takes another orchestrator to take over
+_TRIES = 3  # of a send that was not acknowledged; the same id each time, so one that got through twice counts once
+_LOOK = 0.5  # seconds between looks at whether everything is sent
+
+
+class Target(NamedTuple):
+    saga: str
+    key: str
+
+
+class Came(StrEnum):
+    """What came of an operator's action."""
+
+    RETRIED = "retried"
+    PARKED = "parked"  # it was retried and has parked again
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
+    UNDECIDED = "undecided"  # sent, but nobody has decided it yet
+
+
+class Answer(NamedTuple):
+    target: Target
+    came: Came
+    detail: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"saga": self.target.saga, "key": self.target.key, "came": str(self.came), "detail": self.detail}
+
+
+@dataclass(frozen=True)
+class Act:
+    """Who acts and why, how many a second at most, and how long to wait for the last answer, in seconds."""
+
+    who: str
+    why: str
+    rate: float = DEFAULT_RATE
+    patience: float = DEFAULT_PATIENCE
+
+
+class Operator:
+    """Sends one action for each target and follows the journal for what came of it. `told` hears each answer as it comes."""
+
+    def __init__(self, log: Log, act: Act, told: Callable[[Answer], None] | None = None) -> None:
+        self.act = act
+        self.sent = 0
+        self.answers: list[Answer] = []
+        self._log = log
+        self._told = told
+        self._waiting: dict[str, Target] = {}  # by the id of the record
+        self._last_sent = 0.0
+
+    async def retry(self, targets: Sequence[Target]) -> list[Answer]:
+        """Let these instances go on. Raises Unavailable if the log cannot be reached: `sent` says how many are on their way."""
+        partitions = await Journals(self._log).partitions()
+        journals = {partitions[home(target.key, len(partitions))] for target in targets}
+        if not journals:
+            return []
+        # Begin to follow before anything is sent: what is decided about it stands behind the end of now.
+        bounds = await self._log.bounds(sorted(journals))
+        folds = {partition: Fold(partition, found.end) for partition, found in bounds.items()}
+        reader = self._log.reader()
+        sending = asyncio.create_task(self._send_all(targets, len(partitions)))
+        try:
+            await reader.assign({partition: fold.next for partition, fold in folds.items()})
+            while self._goes_on(sending):
+                pause = _LOOK if not sending.done() else max(min(self._time_left(), 5.0), 0.0)
+                for record in await reader.fetch(sorted(folds), limit=500, timeout=pause):
+                    batch = folds[TopicPartition(record.topic, record.partition)].feed(record)
+                    for decision in batch.decisions if batch is not None else ():
+                        self._hear(decision)
+            await sending
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            await reader.close()
+        for target in self._waiting.values():
+            what = (
+                f"no orchestrator decided it within {self.act.patience:g} s; it is in {REQUESTS} and will be decided when one runs"
+            )
+            self._answer(Answer(target, Came.UNDECIDED, what))
+        return self.answers
+
+    def _goes_on(self, sending: asyncio.Task[None]) -> bool:
+        if not sending.done():
+            return True
+        return sending.exception() is None and bool(self._waiting) and self._time_left() > 0
+
+    def _time_left(self) -> float:
+        return self._last_sent + self.act.patience - asyncio.get_running_loop().time()
+
+    # --- sending ----------------------------------------------------------------------------------------------------------------------
+
+    async def _send_all(self, targets: Sequence[Target], partitions: int) -> None:
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        for number, target in enumerate(targets):
+            await asyncio.sleep(max(0.0, begin + number / self.act.rate - loop.time()))
+            id = str(uuid.uuid4())
+            self._waiting[id] = target
+            await self._send(self._record(target, id, partitions))
+            self.sent += 1
+            self._last_sent = loop.time()
+
+    async def _send(self, record: Outgoing) -> None:
+        for attempt in range(1, _TRIES + 1):
+            try:
+                return await self._log.publish([record])
+            except Unavailable:
+                if attempt == _TRIES:
+                    raise
+        return None
+
+    def _record(self, target: Target, id: str, partitions: int) -> Outgoing:
+        data = {"saga": target.saga, "key": target.key, "who": self.act.who, "why": self.act.why}
+        event = CloudEvent(RETRY, id, SOURCE, data, iso_time(round(time.time() * 1000)), target.key)
+        return Outgoing(TopicPartition(REQUESTS, home(target.key, partitions)), event.record(target.key.encode()))
+
+    # --- hearing ----------------------------------------------------------------------------------------------------------------------
+
+    def _hear(self, decision: Decision) -> None:
+        if decision.input.source == SOURCE and (target := self._waiting.pop(decision.input.id, None)) is not None:
+            self._answer(what_came(target, decision))
+
+    def _answer(self, answer: Answer) -> None:
+        self.answers.append(answer)
+        if self._told is not None:
+            self._told(answer)
+
+
+def what_came(target: Target, decision: Decision) -> Answer:
+    """What a decision made of an operator's action."""
+    if decision.note == "unmatched":
+        return Answer(target, Came.UNKNOWN, "there is no such instance")
+    if decision.note not in ("retried", "parked"):
+        return Answer(target, Came.REFUSED, plain(decision.detail or decision.note))
+    if parked := decision.patch.get("parked"):
+        return Answer(target, Came.PARKED, f"it parked again: {parked_because(Parked(**parked))}")
+    sent = [plain(step_of(output.command)) for output in decision.outputs if isinstance(output, Send)]
+    if sent:
+        return Answer(target, Came.RETRIED, f"it goes on with {', '.join(sent)}")
+    return Answer(target, Came.RETRIED, "it ended" if "ended" in decision.patch else "it goes on")

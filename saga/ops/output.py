@@ -1,0 +1,107 @@
+"""How results leave a command: a table or lines for people, JSON or JSON lines for programs.
+
+For people colours and widths are those of the terminal; in a pipe there are none, and nothing is cut.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, TextIO
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from saga.ops.story import Line, Tone, page
+
+_STYLES = {
+    Tone.TITLE: "bold",
+    Tone.PLAIN: "",
+    Tone.GOOD: "green",
+    Tone.BAD: "yellow",
+    Tone.STUCK: "bold red",
+    Tone.QUIET: "dim",
+}
+_LEAST = 12  # columns that the last cell keeps, however narrow the terminal
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+class Output:
+    """Where results go; `width` is None unless a person looks at a terminal."""
+
+    def __init__(self, format: Format, file: TextIO | None = None) -> None:
+        self.format = format
+        self._console = Console(file=file, highlight=False, soft_wrap=True)
+        self.width = self._console.width if self._console.is_terminal else None
+
+    @property
+    def for_people(self) -> bool:
+        return self.format is Format.TABLE
+
+    @property
+    def one_document(self) -> bool:
+        return self.format is Format.JSON
+
+    def value(self, value: Any) -> None:
+        """One JSON value: a document, or a line."""
+        self._raw(json.dumps(value, ensure_ascii=False, indent=2 if self.one_document else None))
+
+    def rows(self, headings: Sequence[str], names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Some fields of objects as a table, or the objects whole."""
+        if self.for_people:
+            self.table(headings, [(Tone.PLAIN, [str(row[name]) for name in names]) for row in rows])
+        else:
+            self.values(rows)
+
+    def values(self, values: Sequence[Any]) -> None:
+        """JSON: one array, or a line for each."""
+        if self.one_document:
+            self.value(list(values))
+        else:
+            for value in values:
+                self.value(value)
+
+    def table(self, headings: Sequence[str], rows: Iterable[tuple[Tone, Sequence[str]]]) -> None:
+        """Columns as wide as they need to be; on a terminal the last is cut, or the whole line if that is not enough."""
+        rows = list(rows)
+        if not rows:
+            return
+        widths = [max(cell_len(row[n]) for row in [headings, *(row for _, row in rows)]) for n in range(len(headings))]
+        self._row(headings, widths, Tone.QUIET)
+        for tone, row in rows:
+            self._row(row, widths, tone)
+
+    def story(self, lines: Iterable[Line]) -> None:
+        for tone, margin, text in page(lines, self.width):
+            line = Text(margin, style="dim" if margin.strip() else "")
+            line.append(text, style=_STYLES[tone])
+            self._print(line)
+
+    def text(self, text: str, tone: Tone = Tone.PLAIN) -> None:
+        self.story([Line(tone, text)])
+
+    def _row(self, row: Sequence[str], widths: Sequence[int], tone: Tone) -> None:
+        fixed = "  ".join(set_cell_size(cell, width) for cell, width in zip(row[:-1], widths, strict=False))
+        line = Text(fixed.rstrip() if not row[-1] else f"{fixed}  ")
+        line.append(row[-1])
+        if tone is Tone.QUIET:
+            line.stylize("dim")
+        else:
+            line.stylize(_STYLES[tone], 0, len(row[0]))
+        if self.width is not None:
+            line.truncate(max(self.width, _LEAST), overflow="ellipsis")
+        self._print(line)
+
+    def _print(self, line: Text) -> None:
+        line.rstrip()
+        self._console.print(line)
+
+    def _raw(self, text: str) -> None:
+        print(text, file=self._console.file)
