@@ -51,8 +51,9 @@ def apply(state: Instance | None, decision: Decision) -> Instance:
         state.steps[name] = StepState.from_json(step)
     if decision.data is not None:
         (state.data,) = decision.data
-    # An operator's action that was refused is remembered too: its repeat must not take effect later (S11, S30).
-    counts = not decision.ignored or (decision.input.kind is Kind.OPERATOR and decision.note != "duplicate")
-    if counts and (identity := decision.input.identity):
+    # A dead letter is not remembered: it may be redriven. An operator's action that was refused is: its repeat must not take
+    # effect later (S11, S30).
+    counts = not decision.ignored or decision.input.kind is Kind.OPERATOR
+    if counts and decision.note not in ("duplicate", "deadletter") and (identity := decision.input.identity):
         state.seen = [*state.seen, identity]
     return state

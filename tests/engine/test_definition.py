@@ -153,3 +153,16 @@ def test_s05_the_difference_of_two_structures_is_told_a_line_a_step() -> None:
     assert "was [after b;" in lines[0]
     assert "is [after a;" in lines[0]
     assert "was [not there]" in lines[1]
+
+
+def test_s02_every_step_is_reachable_and_none_comes_after_itself() -> None:
+    """A link is an object that must exist before it is linked to, so neither can be written; the graph says the same."""
+    graph = make(DIAMOND).saga.graph
+    assert [name for name, before in graph.before.items() if not before] == ["a"]
+    for name, before in graph.before.items():
+        names = list(graph.steps)
+        assert all(names.index(other) < names.index(name) for other in before), f"S2: {name} comes after a later step"
+
+
+def test_s02_two_hundred_steps_are_possible() -> None:
+    assert len(make({f"s{number}": Part() for number in range(definition.MAX_STEPS)}).saga.steps) == 200

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from saga.engine.decide import decide
+from saga.engine.apply import apply
+from saga.engine.decide import decide, refuse_growth
 from saga.engine.decision import Input, Kind
 from saga.engine.policy import MAX_DATA_BYTES, MAX_DECISIONS, MAX_KEPT
-from tests.engine.kit import BEGAN, DIAMOND, LINE, PIVOT, Made, Part, Run, make
+from tests.engine.kit import BEGAN, DIAMOND, LINE, PIVOT, Made, Part, Run, make, short
 
 LARGE = "x" * (MAX_DATA_BYTES + 1)
 
@@ -352,3 +353,14 @@ def test_s32_after_too_many_decisions_an_instance_parks_and_retry_gives_it_as_ma
     assert run.retry() == ["execute b#1", "resumed"], "S29: the input that met the limit was lost"
     assert run.instance.limit > run.instance.seq + MAX_DECISIONS - 10
     assert run.reply("b") == ["execute c#1"]
+
+
+def test_s32_a_state_that_would_grow_too_large_parks_and_the_input_can_be_redriven() -> None:
+    run = begun(make(LINE))
+    given = run.answer("a")
+    decision = refuse_growth(run.instance, given, run.now, 2_000_000)
+    assert [short(output) for output in decision.outputs] == ["deadletter too-large", "parked"]
+    apply(run.instance, decision)
+    assert run.parked == "too-large"
+    assert run.retry() == ["resumed"]
+    assert run.feed(given) == ["execute b#1"], "P4: redriven from the dead letters, it was taken for a duplicate"

@@ -11,9 +11,9 @@ from tests.engine.kit import Made, Part, Run, make
 from tests.engine.rules import Rules
 from tests.engine.world import Participants
 
-WALKS = 150
+WALKS = 100
 STEPS = 60
-FAILED_ONCE: dict[str, int] = {}
+FAILED_ONCE: dict[str, int] = {}  # what went wrong: the seed that showed it
 
 
 def random_parts(random: Random) -> dict[str, Part]:
@@ -105,8 +105,7 @@ def test_no_rule_is_broken_whatever_replies_come(seed: int) -> None:
             walk.break_something()
         elif walk.run.instance.parked:
             walk.retry()
-    for name in walk.parts:
-        assert {i.hash for i in [walk.run.instance]} == {walk.made.saga.graph.hash}, f"I23: {name}"
+    assert walk.run.instance.hash == walk.made.saga.graph.hash, "I23: the structure's hash changed within an instance"
 
 
 def any_reply(walk: Walk) -> Input:
