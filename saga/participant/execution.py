@@ -78,6 +78,7 @@ class Execution:
             answer = await self._answer(received)
             if answer.repeated:
                 self._meter.on_duplicate(self._participant.name)
+                await self._relay.take_over()  # whoever answered it may be gone, with its events still in the outbox
             if answer.direct:
                 await self._relay.publish([answer.direct])
             else:

@@ -4,9 +4,9 @@ A record cannot be written to a database and to Kafka at once: whichever comes f
 written here, in the transaction that decided it, and published afterwards, at least once.
 
 Each row has an owner, the relay that publishes it: the one of the process that wrote it, or nobody's (a process without a relay).
-Relays do not share rows while all is well, so they need no lock and do not wait for each other. A row is taken over when it has
-lain too long, or when partitions of commands change hands: then the new owner of a key publishes what the old one left before it
-handles anything new, so first copies of one key keep their order.
+Relays do not share rows while all is well, so they need no lock and do not wait for each other. Rows of an owner that may be gone
+are published by others too, and deleted then, but never taken from it: if it lives after all, it publishes its next row at once,
+and a row taken from it would come out behind that one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import orjson
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Index,
     Integer,
@@ -26,7 +27,6 @@ from sqlalchemy import (
     Table,
     delete,
     insert,
-    or_,
     select,
     update,
 )
@@ -43,7 +43,6 @@ table = Table(
     METADATA,
     Column("id", ROW_ID, primary_key=True, autoincrement=True),
     Column("owner", String(64)),
-    Column("since", BigInteger, nullable=False),  # when its owner got it, ms since 1970
     Column("created", BigInteger, nullable=False),  # ms since 1970
     Column("topic", String(255), nullable=False),
     Column("partition", Integer),
@@ -88,19 +87,22 @@ def put(connection: Connection, departures: Sequence[Departure], owner: str | No
 
 def waiting(connection: Connection, owner: str, limit: int) -> list[Waiting]:
     """The oldest rows of this owner, in order."""
-    rows = connection.execute(select(table).where(table.c.owner == owner).order_by(table.c.id).limit(limit))
-    return [Waiting(r.id, r.created, Departure(r.topic, r.partition, Record(r.key, r.value, unpack(r.headers)))) for r in rows]
+    return _rows(connection, table.c.owner == owner, limit)
 
 
-def left(connection: Connection, owner: str, before: int) -> bool:
-    """Whether others left something: nobody's rows, or another's from before `before` (ms since 1970)."""
-    return connection.execute(select(table.c.id).where(_theirs(owner, before)).limit(1)).first() is not None
+def others(connection: Connection, owner: str, before: int, limit: int) -> list[Waiting]:
+    """The oldest rows of other owners that were written before `before` (ms since 1970), in order."""
+    return _rows(connection, (table.c.owner != owner) & (table.c.created < before), limit)
 
 
-def claim(connection: Connection, owner: str, before: int, now: int) -> int:
-    """Take over what `left` sees; returns how many rows."""
-    found = connection.execute(update(table).where(_theirs(owner, before)).values(owner=owner, since=now))
-    return found.rowcount
+def nobodys(connection: Connection) -> bool:
+    """Whether there are rows without an owner."""
+    return connection.execute(select(table.c.id).where(table.c.owner.is_(None)).limit(1)).first() is not None
+
+
+def claim(connection: Connection, owner: str) -> None:
+    """Become the owner of the rows without one."""
+    connection.execute(update(table).where(table.c.owner.is_(None)).values(owner=owner))
 
 
 def remove(connection: Connection, ids: Collection[int]) -> None:
@@ -109,8 +111,9 @@ def remove(connection: Connection, ids: Collection[int]) -> None:
         connection.execute(delete(table).where(table.c.id.in_(ids)))
 
 
-def _theirs(owner: str, before: int) -> Any:
-    return or_(table.c.owner.is_(None), (table.c.owner != owner) & (table.c.since < before))
+def _rows(connection: Connection, which: ColumnElement[bool], limit: int) -> list[Waiting]:
+    rows = connection.execute(select(table).where(which).order_by(table.c.id).limit(limit))
+    return [Waiting(r.id, r.created, Departure(r.topic, r.partition, Record(r.key, r.value, unpack(r.headers)))) for r in rows]
 
 
 def _row(departure: Departure, owner: str | None, now: int) -> dict[str, Any]:
@@ -121,7 +124,6 @@ def _row(departure: Departure, owner: str | None, now: int) -> dict[str, Any]:
         raise Rejected(f"a record for {departure.topic} has {size} bytes, more than the {MAX_RECORD} that may be published")
     return {
         "owner": owner,
-        "since": now,
         "created": now,
         "topic": departure.topic,
         "partition": departure.partition,

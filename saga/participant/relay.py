@@ -1,4 +1,4 @@
-"""The relay: publishes this process's rows of the outbox, in order, and takes over what others left lying.
+"""The relay: publishes this process's rows of the outbox, in order, and what others left lying.
 
     a transaction commits → wake → read our rows → publish → acknowledged → delete them (later)
 
@@ -7,8 +7,8 @@ before it means that those rows are published again: duplicates, under the same 
 
 What is guaranteed: every row is published at least once. First copies of the rows of one process keep the order of their ids in
 each partition; of one key over several processes too, as long as the key's commands come from the group (`take_over` runs before a
-new owner handles anything). A paused or slow process may publish its rows again after another took them over; nothing is published
-for ever, since an acknowledged row is deleted by whoever published it.
+new owner handles anything). A row that lay too long may be published by several processes, once by each; not for ever, since
+whoever has it acknowledged deletes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from saga.participant.settings import Meter, Settings
 from saga.participant.store import Store
 
 LIMIT = 500  # rows published at once: well under a second of work for a broker
-ABANDONED = 5_000  # ms after which another's row counts as left: long for a relay that lives, short for a saga that waits
+ABANDONED = 5_000  # ms after which another's row counts as left lying: long for a relay that lives, short for a saga that waits
 RETRY = (0.05, 2.0)  # seconds: the first pause after a publish that was not acknowledged, and the longest
 
 logger = logging.getLogger("saga.participant")
@@ -73,8 +73,11 @@ class Relay:
         await asked
 
     async def take_over(self) -> None:
-        """Publish what all others left, however fresh: partitions came to us whose old owner may be gone."""
-        await self._claim(before=self._store.now() + ABANDONED)
+        """Publish what others left, however fresh; return once it is out.
+
+        When partitions come to us their old owner may be gone, or cut off from the log and still writing to the database.
+        """
+        await self._publish_left(before=self._store.now() + ABANDONED)
         await self.drained()
 
     async def publish(self, departures: Sequence[Departure]) -> None:
@@ -134,7 +137,7 @@ class Relay:
         try:
             if idle:
                 await self.flush()
-                await self._claim(before=self._store.now() - ABANDONED)
+                await self._publish_left(before=self._store.now() - ABANDONED)
             await self._drain()
         except (SQLAlchemyError, SagaError) as error:
             logger.warning("%s: the outbox could not be read, trying again: %s", self._service, error)
@@ -160,11 +163,15 @@ class Relay:
             if len(self._acknowledged) >= LIMIT:
                 await self.flush()
 
-    async def _claim(self, before: int) -> None:
-        if await self._store.look(lambda connection: outbox.left(connection, self.id, before)):
-            now = self._store.now()
-            taken = await self._store.run(lambda connection: outbox.claim(connection, self.id, before, now))
-            logger.info("%s: took over %d records from the outbox", self._service, taken)
+    async def _publish_left(self, before: int) -> None:
+        """Make nobody's rows ours; publish and delete others' rows that were written before `before` (ms since 1970)."""
+        if await self._store.look(outbox.nobodys):
+            await self._store.run(partial(outbox.claim, owner=self.id))
+            self._woken.set()
+        while rows := await self._store.look(partial(outbox.others, owner=self.id, before=before, limit=LIMIT)):
+            logger.info("%s: publishes %d records that other processes left in the outbox", self._service, len(rows))
+            await self.publish([row.departure for row in rows])
+            await self._store.run(partial(outbox.remove, ids=[row.id for row in rows]))
 
     async def _outgoing(self, departure: Departure) -> Outgoing:
         topic, wanted, record = departure

@@ -96,13 +96,13 @@ class Share:
 
     async def read(self) -> None:
         """Take what the group gives and read it, until cancelled."""
-        round = -1
+        round, ours = -1, False
         while True:
             try:
                 if round != self._rounds:
-                    round = self._rounds
-                    await self._take(round)
-                elif not self._progress:
+                    round, ours = self._rounds, False
+                    ours = await self._take(round)
+                elif not ours:
                     await self._told.wait()
                     self._told.clear()
                 else:
@@ -110,10 +110,10 @@ class Share:
                     await self._fetch(round)
             except InputsLost as error:
                 logger.error("%s: a position is outside what the log holds: %s", self._topic, error)
-                self._progress, round = {}, -1
+                round = -1
             except Unavailable as error:
                 logger.warning("%s: the log does not answer, trying again: %s", self._topic, error)
-                round = round if self._progress else -1
+                round = round if ours else -1
                 await asyncio.sleep(RETRY)
 
     async def commit(self) -> None:
@@ -140,24 +140,26 @@ class Share:
         if progress is not None:
             progress.done(record.offset)
 
-    async def _take(self, round: int) -> None:
-        """Begin to read what was given: 1 publish what its last owner left · 2 find where to go on · 3 read."""
+    async def _take(self, round: int) -> bool:
+        """Begin to read what was given: 1 publish what its last owner left · 2 find where to go on · 3 read; says if it did."""
         partitions = [TopicPartition(self._topic, number) for number in sorted(self._given)]
         if not partitions or self._membership is None:
-            return
+            return False
         await self._relay.take_over()
         committed = await self._membership.committed(partitions)
         bounds = await self._log.bounds(partitions)
         positions = {each: _within(each, committed.get(each), bounds[each]) for each in partitions}
         if round != self._rounds:
-            return
+            return False
+        self._progress = {}
         await self._reader.unassign(partitions)
         await self._reader.assign(positions)
         if round != self._rounds:  # taken away again meanwhile
             await self._reader.unassign(partitions)
-            return
+            return False
         self._progress = {each: Progress(start) for each, start in positions.items()}
         self._committed = {}
+        return True
 
     async def _fetch(self, round: int) -> None:
         limit = max(1, min(FETCH, self._lanes.free))

@@ -153,7 +153,8 @@ def _tell(cmd: NotePayment, work: Work) -> None:
     work.emit(LedgerGrew(note=cmd.note))
 
 
-@pytest.mark.parametrize("seed", range(12))
+# 126 and up once failed: a fetch between two owners ran a key's later command before its earlier ones.
+@pytest.mark.parametrize("seed", [*range(8), 126, 132, 176, 222, 266])
 def test_a_storm(seed: int, tmp_path: Path) -> None:
     async def story() -> None:
         world = World(f"sqlite:///{tmp_path / 'payment.db'}", virtual=True)
