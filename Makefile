@@ -42,6 +42,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 clean:
+	@if [ -e .demo/processes.json ] && [ -x $(BIN)/python ]; then $(BIN)/python -m services.checkout.demo --stop; fi
 	@if [ -e .cache/broker/broker.pid ] && [ -x $(BIN)/python ]; then $(BIN)/python -m infra.broker down; fi
 	rm -rf .venv .cache .demo .mypy_cache .ruff_cache .pytest_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
