@@ -20,7 +20,7 @@ from saga.engine.state import Instance
 from saga.errors import Unreadable
 from saga.log.base import StoredRecord
 from saga.log.partition import home
-from saga.runtime.codec import REQUESTS, encode_instance, raw
+from saga.runtime.codec import REQUESTS, encode, encode_instance, raw
 from saga.runtime.fold import Fold, Slot
 
 MAX_INPUT_BYTES = 256 * 1024  # S32: a larger input is recorded by reference
@@ -79,6 +79,7 @@ class Batch:
             if (size := _size(record)) > MAX_INPUT_BYTES:
                 raise Unreadable("too-large", f"the record has {size} bytes; at most {MAX_INPUT_BYTES} are possible")
             event = parse(record, fields)
+            _check_depth(event.data)
         except Unreadable as error:
             self._set_aside(record, Input(Kind.OTHER, origin=origin, at=at), error)
             return
@@ -147,7 +148,7 @@ class Batch:
     def _set_aside(self, record: StoredRecord, given: Input, error: Unreadable, *, tell: bool = False) -> None:
         """Keep what cannot be read or routed as a dead letter; a sender whose start is invalid is told (S8)."""
         outputs: list[Output] = [
-            DeadLetter(error.reason, error.detail, raw(record, KEPT_OF_LARGE if error.reason == "too-large" else None))
+            DeadLetter(error.reason, error.detail, raw(record, KEPT_OF_LARGE if _size(record) > MAX_INPUT_BYTES else None))
         ]
         if tell:
             about = {"type": given.type, "id": given.id, "source": given.source, "reason": error.reason, "detail": error.detail}
@@ -170,19 +171,20 @@ def _with_raw(output: Output, record: StoredRecord | None) -> Output:
 
 
 def _size(record: StoredRecord) -> int:
-    return len(record.key or b"") + len(record.value or b"") + sum(len(name) + len(value) for name, value in record.headers)
-
-
-def _weight(decision: Decision) -> int:
-    """About how many bytes a decision takes in the journal; exact enough to stop a batch in time."""
     return (
-        600
-        + _text(decision.input.data)
-        + _text(decision.data)
-        + _text(decision.patch)
-        + sum(_text(output) for output in decision.outputs)
+        len(record.key or b"") + len(record.value or b"") + sum(len(name.encode()) + len(value) for name, value in record.headers)
     )
 
 
-def _text(value: Any) -> int:
-    return 0 if value is None else len(repr(value))
+def _check_depth(data: Any) -> None:
+    """A value that can be read but not be written inside a decision, which is deeper, would stop the partition at its commit."""
+    try:
+        encode([[[[[[[[data]]]]]]]])
+    except TypeError as error:
+        raise Unreadable("json", f"it is nested too deeply: {error}") from None
+
+
+def _weight(decision: Decision) -> int:
+    """How many bytes a decision takes in the journal, to stop a batch in time. Bytes, not characters: a broker counts bytes."""
+    given = decision.input
+    return 500 + len(encode([given.data, dict(given.attributes), decision.data, decision.patch, decision.outputs]))

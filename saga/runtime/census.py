@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from saga.engine.decision import DeadLetter, Decision, Forward, Send
-from saga.engine.state import ACTION_OF, Instance, Waits
+from saga.engine.state import ACTION_OF, ENDED, Instance, Waits
 from saga.metrics import Metrics
 from saga.runtime.fold import Slot
+
+OUTCOMES = frozenset({"done", "refused", "failed", "nothing", "expired"})  # notes of replies that settled something
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +81,16 @@ class Census:
         saga = metrics.label(state.saga)
         if decision.seq == 1:
             metrics.started.labels(saga).inc()
-        if "phase" in decision.patch and not state.live:
-            metrics.finished.labels(saga, str(state.phase)).inc()
-            metrics.duration.labels(saga, str(state.phase)).observe((now - state.started) / 1000)
+        if (phase := decision.patch.get("phase")) in ENDED:  # not `state`'s, which is what the whole batch left of the instance
+            metrics.finished.labels(saga, str(phase)).inc()
+            metrics.duration.labels(saga, str(phase)).observe((now - state.started) / 1000)
         for name, step in decision.patch.get("steps", {}).items():
             settled = state.steps[name]
             if settled.waits is Waits.NOTHING and (action := _settled_action(decision, name)):
                 metrics.step_duration.labels(saga, metrics.label(name), action).observe((now - settled.decided) / 1000)
             if step.get("waits") == "operator" and step.get("status") == "compensating":
                 metrics.compensation_failed.labels(saga, metrics.label(name)).inc()
-        if decision.input.kind == "reply":
+        if decision.input.kind == "reply" and decision.note in OUTCOMES:  # one that was only kept may have any command id at all
             command = decision.input.attributes["sagacommand"].split(":")
             step_name, action = metrics.label(command[3]), command[4].split("~")[0]
             metrics.attempts.labels(saga, step_name, action, decision.note).inc()

@@ -145,22 +145,38 @@ def _command(send: Send, decision: Decision) -> Record:
 
 
 def raw(record: StoredRecord, limit: int | None = None) -> dict[str, Any]:
-    """A record's own bytes, for a forward or a dead letter; of a value beyond `limit` bytes, its beginning."""
+    """A record's own bytes, for a forward or a dead letter. With a limit (bytes): the beginning of its key and value, and those of
+    its headers that together are within it.
+    """
+    headers, room = [], limit
+    for name, value in record.headers:
+        if room is not None:
+            size = len(name.encode()) + len(value)
+            if size > room:
+                continue
+            room -= size
+        headers.append([name, _text(value)])
     return {
-        "key": _text(record.key),
-        "value": _text(record.value if limit is None or record.value is None else record.value[:limit]),
-        "headers": [[name, _text(value)] for name, value in record.headers if limit is None or len(value) <= limit],
+        "key": _text(record.key and record.key[:limit]),
+        "value": _text(record.value and record.value[:limit]),
+        "headers": headers,
     }
+
+
+# What we add to a record that goes on as it came. One that came with them (a forward, a redriven dead letter) must not have them twice:
+# a header that stands twice cannot be read.
+_OURS = ("ce_sagaorigin", "ce_sagareason", "ce_sagadetail")
 
 
 def _as_it_came(kept: dict[str, Any] | None, decision: Decision, more: Headers) -> Record:
     given = decision.input
     origin = (("ce_sagaorigin", given.origin.encode()),) if given.origin else ()
     if kept is None:  # an input that was kept while its instance was parked: what is left of it is its content
-        event = CloudEvent(given.type, given.id, given.source, given.data, attributes=given.attributes)
+        attributes = {name: text for name, text in sorted(given.attributes.items()) if f"ce_{name}" not in _OURS}
+        event = CloudEvent(given.type, given.id, given.source, given.data, attributes=attributes)
         record = event.record(decision.key.encode())
         return Record(record.key, record.value, record.headers + origin + more)
-    headers = tuple((name, _bytes(value) or b"") for name, value in kept["headers"] if name != "ce_sagaorigin")
+    headers = tuple((name, _bytes(value) or b"") for name, value in kept["headers"] if name not in _OURS)
     return Record(_bytes(kept["key"]), _bytes(kept["value"]), headers + origin + more)
 
 

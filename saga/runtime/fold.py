@@ -88,8 +88,10 @@ class Fold:
         self.complete = start == 0  # False until the snapshot that this fold began with has ended
         self.snapshot_begin = start  # of the last snapshot that began
         self.snapshot_size = 0  # bytes of the last complete snapshot
-        self.grown = 0  # bytes of decisions since the last snapshot began
-        self.snapshot_now = 0  # when the last snapshot began
+        self.snapshot_now = 0  # when the last complete snapshot began
+        self.grown = 0  # bytes of decisions since then; one that an owner left unfinished saves nobody a long restore
+        self._begun_now = 0
+        self._grown_since_begin = 0
         self._snapshot_id = ""
         self._parts = 0
         self._part_bytes = 0
@@ -107,6 +109,12 @@ class Fold:
             raise Corrupt(f"{self.partition}: offset {record.offset} follows {self.next - 1}; records are missing")
         self.next += 1
         value = decode(record)
+        try:
+            return self._take(record, value)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Corrupt(f"{self.partition}:{record.offset}: this {value['kind']} is not as it must be: {error!r}") from error
+
+    def _take(self, record: StoredRecord, value: dict[str, Any]) -> Batch | None:
         if value["kind"] == "claim":
             self._require(not self._pending, record.offset, "a claim stands inside a batch")
             self._claim(value)
@@ -120,9 +128,12 @@ class Fold:
         self._require(
             value["count"] == len(pending) + 1, record.offset, f"the batch has {len(pending) + 1} records, not {value['count']}"
         )
+        self._require(self.partitions is not None or not self.complete, record.offset, "nobody has claimed this partition yet")
+        decided = [inner["kind"] == "decision" for _, inner in pending]
+        self._require(decided == sorted(decided), record.offset, "a part of a snapshot stands behind a decision of its batch")
         batch = Batch(
             base=record.offset - len(pending),
-            snapshot=[inner for _, inner in pending if inner["kind"].startswith("snapshot.")],
+            snapshot=[inner for _, inner in pending if inner["kind"] != "decision"],
             decisions=[decision_from_json(inner) for _, inner in pending if inner["kind"] == "decision"],
             commit=value,
             size=sum(len(inner.value or b"") for inner, made in pending if made["kind"] == "decision"),
@@ -167,14 +178,16 @@ class Fold:
         if kind == "snapshot.begin":
             self._format(value)
             self._snapshot_id, self._parts, self._part_bytes = value["id"], 0, 0
-            self.snapshot_begin, self.grown, self.snapshot_now = offset, 0, batch.commit["now"]
+            self.snapshot_begin, self._begun_now, self._grown_since_begin = offset, batch.commit["now"], 0
         elif kind == "snapshot.part":
             self._parts += 1
             self._part(value["instance"], offset)
-        elif value["id"] == self._snapshot_id:
+        else:
+            self._require(kind == "snapshot.end", offset, f"{kind} is no kind of record that this version knows")
+            self._require(value["id"] == self._snapshot_id, offset, f"{value['id']} ends, but {self._snapshot_id} began")
             self._require(value["count"] == self._parts, offset, f"the snapshot has {self._parts} parts, not {value['count']}")
             self.complete = True
-            self.snapshot_size = self._part_bytes
+            self.snapshot_size, self.snapshot_now, self.grown = self._part_bytes, self._begun_now, self._grown_since_begin
 
     def _part(self, value: Any, offset: int) -> None:
         slot, encoded = Slot(value["saga"], value["key"]), encode(value)
@@ -221,6 +234,7 @@ class Fold:
         self.positions = {_partition(name): Position(*position) for name, position in commit["positions"].items()}
         self.topics = commit["topics"]
         self.grown += batch.size
+        self._grown_since_begin += batch.size
         self._restore_from(commit["restore_from"])
         self._mark_published(commit["published"])
         while self._forget and self._forget[0][0] <= self.now:

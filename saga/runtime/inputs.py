@@ -24,7 +24,10 @@ from saga.runtime.fold import Position
 
 
 class Inputs:
-    """The inputs of partition number `number`. `positions` and `topics` are what the next commit writes."""
+    """The inputs of partition number `number`. `positions` and `topics` are what the next commit writes.
+
+    `positions` may hold partitions that are not read: of a topic that no definition needs any more, but may need again.
+    """
 
     def __init__(self, log: Log, number: int, partitions: int, begin: str | datetime) -> None:
         self._log = log
@@ -33,6 +36,7 @@ class Inputs:
         self._begin = begin
         self.positions: dict[TopicPartition, Position] = {}
         self.topics: dict[str, int] = {}
+        self.reading: list[TopicPartition] = []  # what `find` found
 
     def wanted(self, counts: Mapping[str, int]) -> list[TopicPartition]:
         """What is to be read, given how many partitions each input topic has now."""
@@ -48,10 +52,14 @@ class Inputs:
         wanted = self.wanted(counts)
         bounds = await self._log.bounds(wanted)
         notes: list[str] = []
+        for topic, count in counts.items():
+            if topic not in self.topics:  # also where nothing of it is ours yet: what is ours later was added later
+                self.topics[topic] = count
+                notes.append(f"{topic} has {count} partitions")
         for tp in wanted:
             known = self.positions.get(tp)
             if known is None:
-                offset = await self._first(tp, bounds[tp], counts[tp.topic])
+                offset = await self._first(tp, bounds[tp])
                 notes.append(f"{tp} begins at {offset}")
                 self.positions[tp] = Position(offset, 0)
             elif problem := await self._problem(tp, known, bounds[tp]):
@@ -59,12 +67,12 @@ class Inputs:
                     raise InputsLost(f"{problem}. To go on without them, run with --accept-loss {tp}")
                 notes.append(f"loss accepted: {problem}; goes on at {bounds[tp].start}")
                 self.positions[tp] = Position(bounds[tp].start, 0)
+        self.reading = wanted
         return {tp: self.positions[tp].offset for tp in wanted}, notes
 
-    async def _first(self, tp: TopicPartition, bounds: Bounds, count: int) -> int:
+    async def _first(self, tp: TopicPartition, bounds: Bounds) -> int:
         """Where a partition is first read from: as the app says; one that was added to a topic later, from its start."""
-        known_count = self.topics.setdefault(tp.topic, count)
-        if self._begin == "earliest" or tp.topic == REQUESTS or tp.partition >= known_count:
+        if self._begin == "earliest" or tp.topic == REQUESTS or tp.partition >= self.topics[tp.topic]:
             return bounds.start
         if isinstance(self._begin, datetime):
             return await self._log.offset_at(tp, int(self._begin.timestamp() * 1000))

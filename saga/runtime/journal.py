@@ -21,18 +21,21 @@ again: the claim makes it void if it has not landed, and the fold finds it if it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from saga.engine.decision import Decision
 from saga.engine.graph import difference
 from saga.errors import Corrupt, LostOwnership, Misconfigured, Rejected, Unavailable
-from saga.log.base import Appended, Log, Record, StoredRecord, TopicPartition
+from saga.log.base import Appended, Bounds, Log, Record, StoredRecord, TopicPartition
 from saga.runtime.codec import FORMAT, JOURNAL, decision_record, decode, encode
 from saga.runtime.fold import Batch, Fold, Position, Slot, positions_json
 
 PART_BYTES = 256 * 1024  # of a snapshot in one commit: a commit stays well below the broker's default limit of 1 MB
+ROOM_BYTES = (
+    1024 * 1024
+)  # a commit with more than this of decisions has no room for a part of a snapshot (one state may have 1 MiB)
 
 
 @dataclass(frozen=True)
@@ -77,17 +80,18 @@ class Journal:
     async def read_to_end(self, kept: Fold | None = None) -> None:
         """Restore steps 2 and 3: read the last record, and fold from where it says to the end.
 
-        `kept`: a fold of this journal made earlier, to go on from. Raises Corrupt, Unavailable.
+        `kept`: a fold of this journal made earlier, to go on from. Raises Corrupt, Unavailable, and LostOwnership if another owner
+        trims the journal meanwhile.
         """
-        bounds = (await self.log.bounds([self.partition]))[self.partition]
+        bounds = await self._bounds()
         if bounds.start == bounds.end and bounds.start > 0:
             raise Corrupt(f"{self.partition} is empty but does not start at 0: all of the journal was deleted")
         if kept is not None and bounds.start <= kept.next <= bounds.end:
             self.fold = kept
         else:
-            start = bounds.start
-            if bounds.end > 0:
-                start = max(start, await self._last_restore_from(bounds.end))
+            start = await self._last_restore_from(bounds.end) if bounds.end > 0 else 0
+            if start < bounds.start:
+                await self._deleted(start, bounds)
             self.fold = Fold(self.partition, start)
         await self._read(bounds.end)
         self.fold.check_end()
@@ -141,9 +145,10 @@ class Journal:
 
         Raises LostOwnership if it does not stand where it had to, or nobody knows where it stands.
         """
-        snapshot = self._next_parts()
-        records = [Record(_part_key(value), _part_bytes(value)) for value in snapshot]
-        records += [decision_record(decision) for decision in decisions]
+        decided = [decision_record(decision) for decision in decisions]
+        size = sum(len(record.value or b"") for record in decided)
+        snapshot = self._next_parts() if size <= ROOM_BYTES else []
+        records = [Record(_part_key(value), _part_bytes(value)) for value in snapshot] + decided
         expected = self.fold.next
         commit = {
             "kind": "commit",
@@ -160,7 +165,6 @@ class Journal:
         appended = await self._append(records)
         if appended.offset != expected:
             raise LostOwnership(f"{self.partition}: the batch stands at {appended.offset}, not at {expected}: another owner wrote")
-        size = sum(len(record.value or b"") for record in records[len(snapshot) : -1])
         parsed = [_parsed(value) for value in snapshot]
         self.fold.adopt(Batch(expected, parsed, list(decisions), commit, size, states))
         self._after_snapshot()
@@ -228,21 +232,44 @@ class Journal:
 
     async def _read(self, end: int) -> None:
         if self.fold.next < end:
-            async for lump in self.log.read(self.partition, self.fold.next, end):
-                for record in lump:
-                    self.fold.feed(record)
+            async for record in self._records(self.fold.next, end):
+                self.fold.feed(record)
         if self.fold.next < end:
             raise Corrupt(f"{self.partition}: the records from {self.fold.next} to {end - 1} cannot be read")
 
+    async def _records(self, start: int, end: int) -> AsyncIterator[StoredRecord]:
+        try:
+            async for lump in self.log.read(self.partition, start, end):
+                for record in lump:
+                    yield record
+                    start = record.offset + 1
+        except Corrupt:  # of the log, not of the fold: it no longer holds what is asked for
+            bounds = await self._bounds()
+            if bounds.start > start and bounds.end > end:
+                raise LostOwnership(
+                    f"{self.partition}: another owner trimmed to {bounds.start}, and wrote to {bounds.end}"
+                ) from None
+            raise
+
+    async def _bounds(self) -> Bounds:
+        return (await self.log.bounds([self.partition]))[self.partition]
+
+    async def _deleted(self, start: int, before: Bounds) -> None:
+        """The place to restore from is below the log's start. Only a later owner may have moved both: then it has written, too."""
+        bounds = await self._bounds()
+        if bounds.end > before.end:
+            raise LostOwnership(f"{self.partition}: another owner trimmed to {bounds.start}, and wrote to {bounds.end}")
+        raise Corrupt(
+            f"{self.partition} begins at {bounds.start}, but its last record says to restore from {start}: somebody else deleted "
+            "records of it"
+        )
+
     async def _last_restore_from(self, end: int) -> int:
-        async for lump in self.log.read(self.partition, end - 1, end):
-            for record in lump:
-                value = decode(record)
-                if "restore_from" not in value:
-                    raise Corrupt(
-                        f"{self.partition}:{end - 1}: the journal ends with a {value['kind']}, not with a commit or a claim"
-                    )
-                return int(value["restore_from"])
+        async for record in self._records(end - 1, end):
+            value = decode(record)
+            if "restore_from" not in value:
+                raise Corrupt(f"{self.partition}:{end - 1}: the journal ends with a {value['kind']}, not with a commit or a claim")
+            return int(value["restore_from"])
         raise Corrupt(f"{self.partition}: the last record, at {end - 1}, cannot be read")
 
     def _check_definitions(self) -> None:

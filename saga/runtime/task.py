@@ -136,7 +136,7 @@ class PartitionTask:
         if pending:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self._here.reader.unassign(list(self._inputs.positions))
+        await self._here.reader.unassign(self._inputs.reading)
         self._census.leave()
         self._to(Phase.CLOSED)
 
@@ -176,7 +176,7 @@ class PartitionTask:
         self.kept = kept
         self._to(Phase.ASSIGNED)
         self._census.leave()
-        await self._here.reader.unassign(list(self._inputs.positions))
+        await self._here.reader.unassign(self._inputs.reading)
         await self._pause()
 
     async def _pause(self) -> None:
@@ -262,7 +262,7 @@ class PartitionTask:
 
     async def _read_inputs(self) -> None:
         """Assign all inputs that are not read yet. Where one begins is in the journal before anything of it is decided."""
-        before = set(self._inputs.positions) if self.phase is Phase.RUNNING else set()
+        before = set(self._inputs.reading)
         found, notes = await self._inputs.find(self._here.counts, self._here.accept_loss)
         if notes:
             batch = Batch(self._place, self._journal.fold, self._journal.now())
@@ -275,7 +275,7 @@ class PartitionTask:
 
     async def _work(self) -> None:
         while not self._closing:
-            if len(self._inputs.wanted(self._here.counts)) > len(self._inputs.positions):
+            if len(self._inputs.wanted(self._here.counts)) > len(self._inputs.reading):
                 await self._read_inputs()
             records = await self._fetch()
             batch = Batch(self._place, self._journal.fold, self._journal.now())
@@ -287,12 +287,11 @@ class PartitionTask:
                 await self._journal.trim()
 
     async def _fetch(self) -> list[StoredRecord]:
-        if self._leftover:
+        if self._leftover or self._closing:
             return []
         self._idle = True
         try:
-            tps = list(self._inputs.positions)
-            return await self._here.reader.fetch(tps, limit=FETCH_LIMIT, timeout=self._patience())
+            return await self._here.reader.fetch(self._inputs.reading, limit=FETCH_LIMIT, timeout=self._patience())
         finally:
             self._idle = False
 
@@ -329,7 +328,7 @@ class PartitionTask:
             return
         if self._horizon is None or self._horizon.time < due:
             asked = self._journal.now()
-            bounds = await self._here.log.bounds(list(self._inputs.positions), committed=True)
+            bounds = await self._here.log.bounds(self._inputs.reading, committed=True)
             self._horizon = _Horizon(asked, {tp: bound.end for tp, bound in bounds.items()})
         if not self._reached(self._horizon):
             return

@@ -165,7 +165,7 @@ class Worker:
         """Lag, for the metrics; and the group's offsets, which nobody needs but tools that show lag."""
         running = [task for task in self.tasks.values() if task.phase is Phase.RUNNING]
         self._note_ages(running)
-        positions = {tp: position.offset for task in running for tp, position in task.positions().items()}
+        positions = {tp: at.offset for task in running for tp, at in task.positions().items() if tp.topic in self._counts}
         if not positions or self._membership is None:
             return
         bounds = await self._log.bounds(list(positions), committed=True)
