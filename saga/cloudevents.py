@@ -25,6 +25,8 @@ import orjson
 from saga.errors import Unreadable
 from saga.log.base import Headers, Record, StoredRecord
 
+_WRITE_DEPTH = 254  # levels that orjson writes
+MAX_DEPTH = 230  # levels that a value may have: a decision or a snapshot puts fewer than 24 around it
 _CONTEXT = ("id", "type", "source", "time", "subject", "specversion")
 
 
@@ -113,10 +115,18 @@ def parse_json(raw: bytes | None) -> Any:
         raise Unreadable("no-value", "the record has no value")
     try:
         value = orjson.loads(raw)
+        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+            orjson.dumps(_nested(value))  # reads 1024 levels, but writes only 254: it must fit where a decision holds it, too
         if len(orjson.dumps(value)) != len(raw):
             _look_closely(raw)
     except (ValueError, TypeError, RecursionError) as error:
         raise Unreadable("json", str(error)) from None
+    return value
+
+
+def _nested(value: Any) -> Any:
+    for _ in range(_WRITE_DEPTH - MAX_DEPTH):
+        value = [value]
     return value
 
 
