@@ -82,14 +82,19 @@ def list_(
     limit: Annotated[int, typer.Option("--limit", min=0, help="at most so many, the oldest first; 0 for all")] = 50,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """List instances: their state, what they wait for, and how many there are. Exit code 0, also if there are none."""
+    """List instances, the oldest first.
+
+    Says their states, what they wait for, and how many there are of each. Exit code 0, also if there are none.
+    """
     wanted = Filter(saga, state, step, reason, parse_duration(older))
     _run(_with_tool(output, None, lambda tool: tool.list(wanted, limit)))
 
 
 @cli.command()
 def show(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, output: FormatOption = Format.TABLE) -> None:
-    """Tell the story of one instance: every decision, in order. Exit code 1 if the key is not known.
+    """Tell the story of one instance.
+
+    Every decision in order, and what it waits for now. Exit code 1 if the key is not known.
 
     -o json gives everything the journal holds of it; -o jsonl a line for each decision.
     """
@@ -98,7 +103,9 @@ def show(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, outpu
 
 @cli.command()
 def why(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, output: FormatOption = Format.TABLE) -> None:
-    """Say in one sentence what an instance waits for, since when, and what happens next.
+    """Say what an instance waits for.
+
+    One sentence: for what, since when, and what happens next.
 
     Exit code 0 if it goes on by itself or has ended, 3 if it is parked, 1 if the key is not known.
     """
@@ -121,7 +128,9 @@ def retry(
     wait: Annotated[float, typer.Option("--wait", min=0, help="how many seconds to wait for what comes of it")] = DEFAULT_PATIENCE,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Let a parked instance go on, or many: the action goes into the journal with who and why.
+    """Let parked instances go on.
+
+    The action goes into the journal with who and why.
 
     With KEY it is done at once. With --saga, --step or --reason the parked ones that fit are shown, and retried with --yes.
     Exit code 0 if all go on, 3 if one parked again or was refused, 1 if one is not known or nobody decided it in time.

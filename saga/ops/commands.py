@@ -144,7 +144,7 @@ class Tool:
             place = await journals.home(key)
         if not found:
             of = f" of saga {plain(saga)}" if saga is not None else ""
-            self._say(f"saga: there is no instance{of} with the key {plain(key)!r} in {place}; it never started, or was forgotten")
+            self._say(f"saga: there is no instance{of} with the key '{plain(key)}' in {place}; it never started, or was forgotten")
         return found
 
     def _rows(self, states: Sequence[Instance], now: int) -> None:
@@ -167,7 +167,7 @@ class Tool:
         self.output.text(f"{who} {answer.came}: {answer.detail}", _TONES[answer.came])
 
     def _say(self, text: str) -> None:
-        self.messages.print(text, markup=False)
+        self.messages.print(text, markup=False, soft_wrap=not self.messages.is_terminal)
 
     @contextmanager
     def _journals(self) -> Iterator[Journals]:

@@ -13,7 +13,7 @@ from saga.engine.state import Instance, Status, Waits
 from saga.ops.look import Journals
 from saga.ops.story import Tone, tone_of
 from saga.ops.why import because, label, parked_because
-from saga.ops.words import duration, last_line, plain
+from saga.ops.words import coarse, duration, last_line, plain
 
 
 class Shown(StrEnum):
@@ -88,7 +88,7 @@ HEADINGS = ("STATE", "SAGA", "KEY", "AGE", "STEP", "WHAT")
 def cells(state: Instance, now: int) -> tuple[Tone, tuple[str, ...]]:
     """A row of the table."""
     steps = ", ".join(waiting_steps(state))
-    row = (label(state), state.saga, plain(state.key), duration(now - state.started), steps, _what(state, now))
+    row = (label(state), state.saga, plain(state.key), coarse(max(0, now - state.started)), steps, _what(state, now))
     return tone_of(label(state)), row
 
 
@@ -97,7 +97,7 @@ def _what(state: Instance, now: int) -> str:
         took = f"in {duration((state.ended or state.started) - state.started)}"
         return took if state.cause is None else f"{took}: {because(state.cause)}"
     if state.parked is not None:
-        return f"{state.parked.reason} for {duration(now - state.parked.since)}: {parked_because(state.parked)}"
+        return f"{state.parked.reason} for {coarse(max(0, now - state.parked.since))}: {parked_because(state.parked)}"
     said = list(_waits(state, now))
     if state.cause is not None:
         said.append(because(state.cause))

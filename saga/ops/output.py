@@ -24,7 +24,7 @@ _STYLES = {
     Tone.STUCK: "bold red",
     Tone.QUIET: "dim",
 }
-_LEAST = 12  # columns that the last cell keeps, however narrow the terminal
+_WIDEST = 0.3  # the part of a terminal's width that a cell may take, but for the last, which takes what is left
 
 
 class Format(StrEnum):
@@ -70,7 +70,7 @@ class Output:
 
     def table(self, headings: Sequence[str], rows: Iterable[tuple[Tone, Sequence[str]]]) -> None:
         """Columns as wide as they need to be; on a terminal the last is cut, or the whole line if that is not enough."""
-        rows = list(rows)
+        rows = [(tone, self._fitted(row)) for tone, row in rows]
         if not rows:
             return
         widths = [max(cell_len(row[n]) for row in [headings, *(row for _, row in rows)]) for n in range(len(headings))]
@@ -87,6 +87,13 @@ class Output:
     def text(self, text: str, tone: Tone = Tone.PLAIN) -> None:
         self.story([Line(tone, text)])
 
+    def _fitted(self, row: Sequence[str]) -> Sequence[str]:
+        if self.width is None:
+            return row
+        widest = max(12, int(self.width * _WIDEST))
+        cut = [cell if cell_len(cell) <= widest else set_cell_size(cell, widest - 1).rstrip() + "…" for cell in row[:-1]]
+        return [*cut, row[-1]]
+
     def _row(self, row: Sequence[str], widths: Sequence[int], tone: Tone) -> None:
         fixed = "  ".join(set_cell_size(cell, width) for cell, width in zip(row[:-1], widths, strict=False))
         line = Text(fixed.rstrip() if not row[-1] else f"{fixed}  ")
@@ -96,7 +103,7 @@ class Output:
         else:
             line.stylize(_STYLES[tone], 0, len(row[0]))
         if self.width is not None:
-            line.truncate(max(self.width, _LEAST), overflow="ellipsis")
+            line.truncate(self.width, overflow="ellipsis")
         self._print(line)
 
     def _print(self, line: Text) -> None:

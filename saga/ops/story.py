@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -99,9 +100,7 @@ def cause(moment: Moment) -> str:
     about, action, attempt = _about(given.attributes)
     if given.type in PROTOCOL_TYPES.values() and (reason := data.get("reason")):
         said += f": {plain(str(reason))}"
-    asked = {Action.VERIFY: f", asked about {about}", Action.COMPENSATE: f", to compensate {about}"}.get(
-        Action(action), f", to {about}"
-    )
+    asked = f", asked about {about}" if action == Action.VERIFY else ""
     return said + asked + (f", attempt {attempt}" if attempt not in ("", "1") else "")
 
 
@@ -169,9 +168,11 @@ def consequences(moment: Moment) -> list[tuple[Tone, str]]:
     if decision.note in ("retried", "parked") and decision.input.kind is Kind.OPERATOR and moment.before and moment.before.kept:
         kept = ", ".join(plain(str(item.get("type") or "a timer")) for item in moment.before.kept)
         found.append((Tone.PLAIN, f"· takes up what was kept: {kept}"))
-    found += _sayings(_steps(moment))
+    parked = decision.patch.get("parked")  # told at the end; then the step it is parked at need not say that it needs an operator
+    found += [one for one in _sayings(_steps(moment)) if not (parked and one[0] is Tone.STUCK)]
     found += _sayings(_turn(decision))
-    found += [(Tone.PLAIN, f"= {change}") for change in _data(moment)]
+    if changed := ", ".join(_data(moment)):
+        found.append((Tone.PLAIN, f"= {changed}"))
     found += _outputs(decision)
     found += _sayings(_end(moment))
     return found
@@ -184,11 +185,15 @@ def _sayings(lines: Iterable[tuple[Tone, str]]) -> list[tuple[Tone, str]]:
 def _steps(moment: Moment) -> Iterator[tuple[Tone, str]]:
     for name, value in moment.decision.patch.get("steps", {}).items():
         before = moment.before.steps.get(name) if moment.before is not None else None
-        yield from _step(name, before, StepState.from_json(value), moment.at)
+        after = StepState.from_json(value)
+        # What the line above says already is not said again: the type of the reply.
+        said = moment.decision.input.type
+        reason = "" if after.reason == said else last_line(after.reason.removeprefix(f"{said}: "))
+        yield from _step(name, before, replace(after, reason=reason), moment.at)
 
 
 def _step(name: str, before: StepState | None, after: StepState, now: int) -> Iterator[tuple[Tone, str]]:
-    reason = f": {last_line(after.reason)}" if after.reason else ""
+    reason = f": {after.reason}" if after.reason else ""
     if before is None or before.status is not after.status:
         match after.status:
             case Status.DONE:
@@ -205,17 +210,19 @@ def _step(name: str, before: StepState | None, after: StepState, now: int) -> It
             case Status.COMPENSATED:
                 nothing = after.answer == "nothing"
                 yield Tone.GOOD, f"{name}: there was nothing to compensate" if nothing else f"{name} is compensated"
-    elif after.succeeded and not before.succeeded and after.status is Status.COMPENSATING:
+            case Status.COMPENSATING if after.succeeded and (before is None or not before.succeeded):
+                yield Tone.GOOD, f"{name} is done"
+    elif after.succeeded and not before.succeeded:
         yield Tone.PLAIN, f"{name} had happened after all; its compensation is on the way"
     if after.waits is Waits.RETRY and after.due is not None:
-        yield Tone.BAD, f"{_doing(name, after)} failed{reason}; next attempt in {duration(after.due - now)}"
+        yield Tone.BAD, f"{_doing(name, after)} failed; next attempt in {duration(after.due - now)}"
     elif after.waits is Waits.OPERATOR and (before is None or before.waits is not Waits.OPERATOR):
         yield Tone.STUCK, f"{_doing(name, after)} needs an operator{reason}"
 
 
 def _turn(decision: Decision) -> Iterator[tuple[Tone, str]]:
     if decision.patch.get("phase") == Phase.COMPENSATING and (told := decision.patch.get("cause")):
-        yield Tone.BAD, f"turns back: {because(Cause(**told))}"
+        yield Tone.BAD, f"turns back: {because(replace(Cause(**told), detail=''))}"
 
 
 def _data(moment: Moment) -> list[str]:
@@ -224,9 +231,9 @@ def _data(moment: Moment) -> list[str]:
     (after,) = moment.decision.data
     if moment.before is None and moment.decision.seq > 1:
         return [f"data is now {brief(after, 200)}"]
-    found = (
-        changes(moment.before.data if moment.before is not None else {}, after) if isinstance(after, dict) else [brief(after, 200)]
-    )
+    if moment.before is None:
+        after = {name: value for name, value in after.items() if value not in ("", None, [], {})}
+    found = changes(moment.before.data if moment.before is not None else {}, after)
     more = len(found) - MOST_CHANGES
     return found if more <= 0 else [*found[:MOST_CHANGES], f"… and {more} more"]
 
@@ -254,7 +261,7 @@ def _end(moment: Moment) -> Iterator[tuple[Tone, str]]:
         yield Tone.BAD, f"compensated{took}"
     if patch.get("parked"):
         again = " again" if moment.before is not None and moment.before.parked is not None else ""
-        yield Tone.STUCK, f"parked{again}, {patch['parked']['reason']}: {parked_because(Parked(**patch['parked']))}"
+        yield Tone.STUCK, f"parked{again}: {parked_because(Parked(**patch['parked']))}"
     elif "parked" in patch and moment.before is not None and moment.before.parked is not None:
         yield Tone.GOOD, "goes on"
 

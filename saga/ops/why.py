@@ -16,18 +16,17 @@ from saga.ops.words import ago, duration, last_line, moment, plain
 
 # Why an instance is parked, by the word that the engine gives. What a participant said follows where it said something.
 PARKED = {
-    "user-code": "its own code raised",
-    "too-large": "it would grow too large",
-    "contradiction": "a participant contradicted itself",
+    "user-code": "its own code raised at {step}",
+    "too-large": "it would grow too large at {step}",
+    "contradiction": "the participant contradicted itself about {step}",
     "limit": "it took as many decisions as it may",
     "version": "no running definition fits it",
-    "unknown": "nobody knows whether it happened",
-    "unverified": "nobody answered whether it happened",
-    "compensation": "its compensation does not succeed",
-    "refused": "it was refused, and there is no way back any more",
-    "nothing": "the participant says that it never happened",
-    "expired": "the participant no longer remembers it",
-    "failed": "it keeps failing",
+    "unknown": "nobody knows whether {step} happened",
+    "unverified": "nobody answered whether {step} happened",
+    "compensation": "{step} could not be compensated",
+    "refused": "{step} was refused, and there is no way back any more",
+    "nothing": "{step} never happened, says its participant",
+    "expired": "the participant of {step} no longer remembers it",
 }
 
 
@@ -63,9 +62,9 @@ def because(cause: Cause | None) -> str:
 
 def parked_because(parked: Parked) -> str:
     """Why it waits for an operator, with the last line of what is known about it."""
-    step = f"{parked.step}: " if parked.step else ""
+    what = PARKED.get(parked.reason, f"{plain(parked.reason)} at {{step}}").replace("{step}", parked.step or "the start")
     detail = last_line(parked.detail)
-    return f"{step}{PARKED.get(parked.reason, parked.reason)}" + (f" ({detail})" if detail else "")
+    return f"{what}: {detail}" if detail else what
 
 
 def _ended(state: Instance, now: int) -> str:
@@ -78,11 +77,11 @@ def _ended(state: Instance, now: int) -> str:
 
 def _parked(state: Instance, parked: Parked, now: int) -> str:
     kept = len(state.kept)
-    waiting = f"; {kept} input{'s' if kept > 1 else ''} wait{'s' if kept == 1 else ''} with it" if kept else ""
-    late = "" if parked.holds else ", or a late reply comes"
+    waiting = f"; {kept} input{'s' if kept > 1 else ''} wait{'s' if kept == 1 else ''} with it, and" if kept else ";"
+    late = "" if parked.holds else " or a late reply comes"
     return (
-        f"is parked for {duration(now - parked.since)} (since {moment(parked.since, now)}), because of "
-        f"{parked_because(parked)}{waiting}; nothing happens until an operator retries it{late}"
+        f"has been parked for {duration(now - parked.since)} (since {moment(parked.since, now)}) because "
+        f"{parked_because(parked)}{waiting} nothing happens until an operator retries it{late}"
     )
 
 

@@ -23,7 +23,7 @@ def duration(ms: int) -> str:
     ms = max(0, ms)
     if ms < 1000:
         return f"{ms} ms"
-    if ms < 59_950:
+    if ms < 59_500:
         return f"{ms / 1000:.1f} s" if ms < 9950 else f"{ms / 1000:.0f} s"
     for name, unit, small_name, small in (
         ("d", 86_400_000, "h", 3_600_000),
@@ -34,6 +34,14 @@ def duration(ms: int) -> str:
             whole, rest = divmod((ms + small // 2) // small, unit // small)
             return f"{whole} {name} {rest} {small_name}" if rest else f"{whole} {name}"
     raise AssertionError(ms)
+
+
+def coarse(ms: int) -> str:
+    """The same in one unit, for columns: 4.2 s, 5 min, 2 h, 3 d."""
+    for name, unit in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000)):
+        if ms >= unit:
+            return f"{ms // unit} {name}"
+    return duration(ms)
 
 
 def ago(then: int, now: int) -> str:
