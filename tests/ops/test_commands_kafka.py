@@ -23,7 +23,7 @@ from tests.conftest import SessionBroker
 from tests.ops import shop as s
 from tests.ops.shop import ended, parked
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 ODD = "o:2 <script>é"

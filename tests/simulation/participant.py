@@ -18,7 +18,13 @@ from saga.log.base import Headers, Outgoing, Record, StoredRecord, TopicPartitio
 from saga.log.memory import Faults, MemoryBroker, MemoryLog
 from tests.simulation.sagas import UNDOES
 
-DONE = {"pay": "payment.taken.v1", "reserve": "stock.reserved.v1", "greet": "mail.greeted.v1", "ship": "shipping.booked.v1", "confirm": "mail.confirmed.v1"}
+DONE = {
+    "pay": "payment.taken.v1",
+    "reserve": "stock.reserved.v1",
+    "greet": "mail.greeted.v1",
+    "ship": "shipping.booked.v1",
+    "confirm": "mail.confirmed.v1",
+}
 REFUSED = {"pay": "payment.declined.v1", "reserve": "stock.out.v1", "ship": "shipping.refused.v1"}
 DATA: dict[str, Any] = {"pay": {"payment_id": "p"}, "ship": {"tracking": "t"}}
 
@@ -75,7 +81,8 @@ class SimParticipant:
         self.memory.seen.append((command, attempt))
         draw = self._random.random
         if draw() < self.moods.fail:
-            return await self._reply(record, headers, ("failed", "saga.failed.v1", {"reason": "boom"}))
+            await self._reply(record, headers, ("failed", "saga.failed.v1", {"reason": "boom"}))
+            return
         answer = self._answer(headers)
         if draw() < self.moods.swallow:
             return
@@ -93,10 +100,10 @@ class SimParticipant:
         if command in memory.answers:
             return memory.answers[command]
         step = command.split(":")[3]
-        nothing = ("nothing", "saga.nothing.v1", {})
+        nothing: tuple[str, str, Any] = ("nothing", "saga.nothing.v1", {})
         subject = headers.get("ce_sagasubject", "")
         done_before = memory.answers.get(subject, ("",))[0] == "done"
-        answer: tuple[str, str, Any] = nothing
+        answer = nothing
         if headers["ce_sagaaction"] == "execute":
             if command not in memory.dead:
                 if step in REFUSED and self._random.random() < self.moods.refuse:

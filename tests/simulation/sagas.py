@@ -116,7 +116,7 @@ def paid(o: Order, reply: PaymentTaken) -> Order:
 
 
 @pay.compensate
-def refund(o: Order, sent: TakePayment) -> ReturnPayment:
+def refund(_: Order, sent: TakePayment) -> ReturnPayment:
     return ReturnPayment(order_id=sent.order_id)
 
 
@@ -131,7 +131,7 @@ def reserve(o: Order) -> ReserveStock:
 
 
 @reserve.compensate
-def release(o: Order, sent: ReserveStock) -> ReleaseStock:
+def release(_: Order, sent: ReserveStock) -> ReleaseStock:
     return ReleaseStock(order_id=sent.order_id)
 
 
@@ -141,7 +141,7 @@ def ship(o: Order) -> Ship:
 
 
 @ship.verify
-def find(o: Order, sent: Ship) -> FindShipment:
+def find(_: Order, sent: Ship) -> FindShipment:
     return FindShipment(order_id=sent.order_id)
 
 

@@ -56,8 +56,9 @@ class World:
             service: SimParticipant(self.broker, service, PARTITIONS, Random(self.random.random()), moods) for service in SERVICES
         }
         self.fault_rate = {
-            name: self.random.choice((0, 0, 0.02, 0.1))
-            for name in ("append_lost", "append_answer_lost", "append_late", "publish_lost", "publish_answer_lost", "publish_late", "publish_twice")
+            f"{what}_{how}": self.random.choice((0, 0, 0.02, 0.1))
+            for what, hows in (("append", ("lost", "answer_lost", "late")), ("publish", ("lost", "answer_lost", "late", "twice")))
+            for how in hows
         }
 
     # --- the play -------------------------------------------------------------------------------------------------------------------
@@ -146,7 +147,9 @@ class World:
                 if state.parked:
                     self.met[f"parked: {state.parked.reason}"] += 1
                     self._retry(state.saga, state.key, round)
-        raise AssertionError(f"no convergence: {[(s.id, s.phase, s.parked, s.steps) for s in open_]}, {len(states)} of {len(self.orders)}")
+        raise AssertionError(
+            f"no convergence: {[(s.id, s.phase, s.parked, s.steps) for s in open_]}, {len(states)} of {len(self.orders)}"
+        )
 
     def _retry(self, saga: str, key: str, round: int) -> None:
         headers: Headers = (("ce_id", f"retry-{key}-{round}".encode()), ("ce_source", b"cli"), ("ce_type", b"saga.retry.v1"))
@@ -193,14 +196,14 @@ class World:
                     assert (done, back) == (1, 0), f"I7: {command} of a completed order: {done} done, {back} undone"
                 elif name != "greet":
                     assert done == back, f"I8: {command} of a compensated order: {done} done, {back} undone"
-        outcomes = Counter()
+        outcomes: Counter[tuple[str, str]] = Counter()
         for number in range(PARTITIONS):
             for record in self.records(EVENTS, number):
                 fields = header_fields(record.headers)
                 if fields["type"] in ("saga.completed.v1", "saga.compensated.v1"):
                     outcomes[(fields["subject"], fields["type"])] += 1
         assert sorted(key for key, _ in outcomes) == sorted(self.orders), "I1: each order is told one outcome"
-        self.met["void"] += self._void_batches(folds)
+        self.met["void"] += self._void_batches()
 
     def _check_folds(self, folds: list[Fold]) -> None:
         """I18: the fold from the beginning, from every snapshot that was ever named, and the live one, are the same bytes."""
@@ -219,6 +222,6 @@ class World:
             if number in live:
                 assert live[number].fold().canonical() == full.canonical(), f"I18: the live state of {number} differs from its fold"
 
-    def _void_batches(self, folds: list[Fold]) -> int:
+    def _void_batches(self) -> int:
         commits = (decode(r) | {"at": r.offset} for n in range(PARTITIONS) for r in self.records(JOURNAL, n))
         return sum(1 for value in commits if value["kind"] == "commit" and value["offset"] != value["at"])
