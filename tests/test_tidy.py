@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.topics": {"saga.app", *WHOLE},
     "saga.ops": {"saga.runtime", "saga.metrics", *PARTS},
     "saga.orchestrate": {"saga.app", "saga.ops", "saga.topics", *WHOLE},
+    "saga.testing": {"saga.app", "saga.ops", "saga.topics", *WHOLE},
     "saga.cli": {"saga.app", "saga.config", "saga.errors", "saga.log.base", "saga.ops", "saga.orchestrate", "saga.topics"},
     "saga": {"saga.app", "saga.topics", *WHOLE},
     "topics": {"saga"},

@@ -12,7 +12,7 @@ import pytest
 
 from saga.log.base import Log, TopicSpec
 from saga.log.memory import Faults, MemoryBroker, MemoryLog
-from tests.simulation import clock
+from saga.testing import clock
 
 Scenario = Callable[[], Awaitable[None]]
 

@@ -12,8 +12,8 @@ import pytest
 from saga.errors import InputsLost, Rejected, Unavailable
 from saga.log.base import Outgoing, Record, TopicPartition, TopicSpec
 from saga.log.memory import Faults, MemoryLog
+from saga.testing.clock import run
 from tests.log.tools import TO, Owner, client, cluster, everything, outgoing, texts, values, waits
-from tests.simulation.clock import run
 
 
 def test_a_lost_append_is_not_there() -> None:

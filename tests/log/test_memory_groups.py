@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from saga.errors import LostOwnership
+from saga.testing.clock import run
 from tests.log.tools import TO, Owner, client, cluster, until, waits
-from tests.simulation.clock import run
 
 
 def test_the_group_drops_a_killed_member_after_the_session_timeout() -> None:

@@ -24,7 +24,7 @@ from saga.metrics import Metrics
 from saga.ops.look import History, Journals
 from saga.runtime.codec import DEADLETTERS, EVENTS, JOURNAL, REQUESTS
 from saga.runtime.worker import Worker, WorkerSettings
-from tests.simulation.clock import run
+from saga.testing.clock import run
 
 T = TypeVar("T")
 

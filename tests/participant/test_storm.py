@@ -17,6 +17,7 @@ from saga.cloudevents import header_fields
 from saga.log.base import Record
 from saga.log.memory import Faults
 from saga.participant import Work
+from saga.testing.clock import run
 from tests.participant.kit import (
     FindPayment,
     Ids,
@@ -32,7 +33,6 @@ from tests.participant.kit import (
     notes,
     payments,
 )
-from tests.simulation.clock import run
 
 KEYS, NOTES, STRIKES = 6, 8, 12
 SETTLED = ("done", "refused", "nothing")

@@ -11,8 +11,8 @@ from saga.errors import Corrupt
 from saga.log.base import StoredRecord
 from saga.runtime.codec import FORMAT, decode, encode
 from saga.runtime.fold import Fold, Slot
+from saga.testing.clock import run
 from tests.runtime.kit import HERE, Pen, changed, fold, journal_of, moved, open_log, placed, records, reply
-from tests.simulation.clock import run
 
 
 def written(*, keys: str = "abc", snapshots: int = 1) -> tuple[list[StoredRecord], Fold]:

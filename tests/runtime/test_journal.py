@@ -14,8 +14,8 @@ from saga.log.memory import MemoryLog
 from saga.runtime.codec import decode
 from saga.runtime.fold import Fold
 from saga.runtime.journal import Journal, JournalSettings
+from saga.testing.clock import run
 from tests.runtime.kit import HERE, Counting, Pen, fold, open_log, placed, records, reply
-from tests.simulation.clock import run
 
 
 async def counted() -> tuple[Counting, MemoryLog]:

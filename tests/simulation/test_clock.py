@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.simulation.clock import Deadlock, Process, VirtualTimeLoop, run
+from saga.testing.clock import Deadlock, Process, VirtualTimeLoop, run
 
 
 def test_an_hour_of_sleep_takes_no_time() -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.simulation.clock import run
+from saga.testing.clock import run
 from tests.simulation.world import World
 
 
