@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from saga.errors import Unavailable
 from saga.log.base import Headers, Outgoing, Record, StoredRecord, TopicPartition
 from saga.log.memory import Faults, MemoryBroker, MemoryLog
 from tests.simulation.sagas import UNDOES
@@ -68,7 +69,11 @@ class SimParticipant:
         reader = self._log.reader()
         await reader.assign(dict.fromkeys(self._partitions, 0))
         while True:
-            for record in await reader.fetch(self._partitions, limit=20, timeout=1000.0):
+            try:
+                records = await reader.fetch(self._partitions, limit=20, timeout=1000.0)
+            except Unavailable:
+                continue
+            for record in records:
                 await self._take(record)
 
     def calm(self) -> None:
@@ -142,4 +147,8 @@ class SimParticipant:
             ("ce_sagaoutcome", outcome.encode()),
         )
         to = TopicPartition(f"{self.service}.events", record.partition)
-        await self._log.publish([Outgoing(to, Record(record.key, orjson.dumps(data), given))])
+        while True:
+            try:
+                return await self._log.publish([Outgoing(to, Record(record.key, orjson.dumps(data), given))])
+            except Unavailable:  # it has waited for its time-out already
+                continue

@@ -95,6 +95,8 @@ class Order(BaseModel):
     tracking: str = ""
 
 
+broken: set[str] = set()  # orders for which user code raises, until it is fixed
+
 QUICK = Retry(attempts=3, first=seconds(0.2))
 
 order = Saga("order", version=1, starts_on=OrderPlaced, key=lambda o: o.order_id, data=Order, deadline=minutes(2))
@@ -112,6 +114,8 @@ def pay(o: Order) -> TakePayment:
 
 @pay.done
 def paid(o: Order, reply: PaymentTaken) -> Order:
+    if o.order_id in broken:
+        raise RuntimeError(f"{o.order_id} meets a bug of the user's")
     return o.model_copy(update={"payment_id": reply.payment_id})
 
 

@@ -23,6 +23,8 @@ from saga.runtime.codec import DEADLETTERS, EVENTS, JOURNAL, REQUESTS
 from saga.runtime.fold import Fold
 from saga.runtime.worker import Worker, WorkerSettings
 from saga.testing.clock import Process
+from tests.simulation import sagas
+from tests.simulation.checker import Checker, Effects, Evidence
 from tests.simulation.participant import Moods, SimParticipant
 from tests.simulation.sagas import SERVICES, UNDOES, book
 
