@@ -21,6 +21,7 @@ def mypy(folder: Path, file: Path) -> dict[int, str]:
             "--cache-dir",
             str(folder / "cache"),
             "--no-error-summary",
+            "--show-absolute-path",
             str(file),
         ]
     )
