@@ -1,6 +1,7 @@
 """The command line: `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga retry`.
 
-Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
+Data goes to stdout, messages to stderr; -o json gives one array, -o jsonl a line for each of its values.
+Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def show(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, outpu
 
     Every decision in order, and what it waits for now. Exit code 1 if the key is not known.
 
-    -o json gives everything the journal holds of it; -o jsonl a line for each decision.
+    -o json gives all that the journal holds of it; -o jsonl a line for each decision.
     """
     _run(_with_tool(output, app, lambda tool: tool.show(key, saga)))
 

@@ -23,9 +23,9 @@ from saga.log.base import Log
 from saga.ops.listing import HEADINGS, Filter, Listing, as_json, cells, listing
 from saga.ops.look import History, Journals, Moment
 from saga.ops.operate import Act, Answer, Came, Operator, Target
-from saga.ops.output import Output
+from saga.ops.output import Format, Output
 from saga.ops.story import Tone, cause, consequences, story, tone_of
-from saga.ops.why import label, why
+from saga.ops.why import why
 from saga.ops.words import plain
 
 OK, FAILED, PROBLEMS = 0, 1, 3
@@ -69,31 +69,32 @@ class Tool:
     async def show(self, key: str, saga: str | None) -> int:
         histories = await self._histories(key, saga, whole=True)
         now = wall_clock()
+        if not histories:
+            return FAILED
+        if not self.output.for_people:
+            by_decision = self.output.format is Format.JSONL
+            full = [self._full(history, now) for history in histories]
+            self.output.values([moment for one in full for moment in one["decisions"]] if by_decision else full)
+            return OK
         for number, history in enumerate(histories):
-            if self.output.for_people:
-                if number:
-                    self.output.text("")
-                self.output.story(story(history, now, self.sagas.get(history.saga)))
-            elif self.output.one_document:
-                self.output.value(self._full(history, now))
-            else:
-                self.output.values([_moment(history, moment) for moment in history.moments])
-        return OK if histories else FAILED
+            if number:
+                self.output.text("")
+            self.output.story(story(history, now, self.sagas.get(history.saga)))
+        return OK
 
     async def why(self, key: str, saga: str | None) -> int:
         histories = await self._histories(key, saga, whole=False)
-        now, parked = wall_clock(), False
-        for history in histories:
-            state = _state(history)
-            parked = parked or label(state) == "parked"
-            sentence = why(state, now, self.sagas.get(state.saga), history.sent())
-            if self.output.for_people:
-                self.output.text(sentence, tone_of(label(state)))
-            else:
-                self.output.value(_about(state) | {"why": sentence})
         if not histories:
             return FAILED
-        return PROBLEMS if parked else OK
+        now, said = wall_clock(), []
+        for history in histories:
+            state = _state(history)
+            said.append(_about(state) | {"why": why(state, now, self.sagas.get(state.saga), history.sent())})
+        if not self.output.for_people:
+            self.output.values(said)
+        for one in said if self.output.for_people else ():
+            self.output.text(one["why"], tone_of(one["state"]))
+        return PROBLEMS if any(one["state"] == "parked" for one in said) else OK
 
     async def retry(self, chosen: Chosen, act: Act) -> int:
         targets = await (self._one(chosen.key, chosen.filter.saga) if chosen.key is not None else self._many(chosen))

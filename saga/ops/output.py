@@ -45,14 +45,6 @@ class Output:
     def for_people(self) -> bool:
         return self.format is Format.TABLE
 
-    @property
-    def one_document(self) -> bool:
-        return self.format is Format.JSON
-
-    def value(self, value: Any) -> None:
-        """One JSON value: a document, or a line."""
-        self._raw(json.dumps(value, ensure_ascii=False, indent=2 if self.one_document else None))
-
     def rows(self, headings: Sequence[str], names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Some fields of objects as a table, or the objects whole."""
         if self.for_people:
@@ -62,11 +54,11 @@ class Output:
 
     def values(self, values: Sequence[Any]) -> None:
         """JSON: one array, or a line for each."""
-        if self.one_document:
-            self.value(list(values))
+        if self.format is Format.JSON:
+            self._raw(json.dumps(list(values), ensure_ascii=False, indent=2))
         else:
             for value in values:
-                self.value(value)
+                self._raw(json.dumps(value, ensure_ascii=False))
 
     def table(self, headings: Sequence[str], rows: Iterable[tuple[Tone, Sequence[str]]]) -> None:
         """Columns as wide as they need to be; on a terminal the last is cut, or the whole line if that is not enough."""
@@ -80,7 +72,8 @@ class Output:
 
     def story(self, lines: Iterable[Line]) -> None:
         for tone, margin, text in page(lines, self.width):
-            line = Text(margin, style="dim" if margin.strip() else "")
+            line = Text()
+            line.append(margin, style="dim")
             line.append(text, style=_STYLES[tone])
             self._print(line)
 

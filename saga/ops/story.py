@@ -168,6 +168,8 @@ def consequences(moment: Moment) -> list[tuple[Tone, str]]:
     if decision.note in ("retried", "parked") and decision.input.kind is Kind.OPERATOR and moment.before and moment.before.kept:
         kept = ", ".join(plain(str(item.get("type") or "a timer")) for item in moment.before.kept)
         found.append((Tone.PLAIN, f"· takes up what was kept: {kept}"))
+    if decision.patch.get("parked", 0) is None and moment.before is not None and moment.before.parked is not None:
+        found.append((Tone.GOOD, "✓ it goes on"))
     parked = decision.patch.get("parked")  # told at the end; then the step it is parked at need not say that it needs an operator
     found += [one for one in _sayings(_steps(moment)) if not (parked and one[0] is Tone.STUCK)]
     found += _sayings(_turn(decision))
@@ -262,8 +264,6 @@ def _end(moment: Moment) -> Iterator[tuple[Tone, str]]:
     if patch.get("parked"):
         again = " again" if moment.before is not None and moment.before.parked is not None else ""
         yield Tone.STUCK, f"parked{again}: {parked_because(Parked(**patch['parked']))}"
-    elif "parked" in patch and moment.before is not None and moment.before.parked is not None:
-        yield Tone.GOOD, "goes on"
 
 
 # --- on a page of some width ------------------------------------------------------------------------------------------------------

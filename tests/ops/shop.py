@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from random import Random
 from typing import Any, TypeVar
 
 import orjson
@@ -241,7 +242,8 @@ class Shop:
     async def orchestrate(self, *, broken: bool = False, **settings: Any) -> None:
         """One orchestrator takes over from the last; `broken`: its definition raises."""
         await self.stop()
-        self._worker = Worker(Book([make(broken=broken)]), self.log, WorkerSettings(PARTITIONS, "earliest", **settings), Metrics())
+        given = WorkerSettings(PARTITIONS, "earliest", **settings)
+        self._worker = Worker(Book([make(broken=broken)]), self.log, given, Metrics(), Random(0))
         self._working = asyncio.create_task(self._worker.run())
 
     async def stop(self) -> None:

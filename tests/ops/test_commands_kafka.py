@@ -140,11 +140,11 @@ def check_looking(saga: Commands) -> None:
     assert out.count("KeyError") == 3
     assert "3 parked" in err
     assert "\x1b" not in out, "no colours in a pipe"
-    assert [row["key"] for row in saga.json("list", "--saga", "shop", "--limit", "1", "-o", "json")] == ["o-1"]
+    assert len(saga.json("list", "--saga", "shop", "--limit", "1", "-o", "json")) == 1
     code, out, _ = saga.run("why", ODD)
     assert code == 3
     assert out.startswith(f"shop {ODD} has been parked for ")
-    shown = saga.json("show", ODD, "-o", "json")
+    (shown,) = saga.json("show", ODD, "-o", "json")
     assert [decision["cause"] for decision in shown["decisions"]] == ["order says order.placed.v1", "payment says payment.taken.v1"]
     lines = saga.run("show", ODD, "-o", "jsonl")[1].splitlines()
     assert [json.loads(line)["decision"]["seq"] for line in lines] == [1, 2]
