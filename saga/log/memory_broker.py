@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 
-from saga.errors import Corrupt, Misconfigured, Rejected, Unavailable
-from saga.log.base import LATEST, Appended, Bounds, Headers, Record, StoredRecord, TopicPartition, TopicSpec
+from saga.errors import Corrupt, Rejected, Unavailable
+from saga.log.base import LATEST, Appended, Bounds, Record, StoredRecord, TopicPartition, TopicSpec
 from saga.log.memory_group import Group
-
-# What a topic has if its creator says nothing: the defaults of Apache Kafka 4.
-DEFAULTS = {
-    "cleanup.policy": "delete",
-    "compression.type": "producer",
-    "delete.retention.ms": "86400000",
-    "max.compaction.lag.ms": "9223372036854775807",
-    "max.message.bytes": "1048588",
-    "message.timestamp.type": "CreateTime",
-    "min.cleanable.dirty.ratio": "0.5",
-    "min.compaction.lag.ms": "0",
-    "min.insync.replicas": "1",
-    "retention.bytes": "-1",
-    "retention.ms": "604800000",
-    "segment.bytes": "1073741824",
-    "segment.ms": "604800000",
-    "unclean.leader.election.enable": "false",
-}
-_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+from saga.log.topic_settings import DEFAULTS, batch_size, check_spec
 
 
 class _Partition:
@@ -75,11 +56,7 @@ class MemoryBroker:
     def create(self, topics: Sequence[TopicSpec]) -> None:
         """Create those that do not exist yet. Raises Misconfigured for a name, number or setting that Kafka would refuse."""
         for topic in topics:
-            if not _NAME.fullmatch(topic.name) or topic.partitions < 1 or topic.replication < 1:
-                raise Misconfigured(f"{topic.name}: not a valid name, number of partitions or replication")
-            unknown = sorted(set(topic.config) - set(DEFAULTS))
-            if unknown:
-                raise Misconfigured(f"{topic.name}: unknown settings {', '.join(unknown)}")
+            check_spec(topic)
         for topic in topics:
             if topic.name not in self._topics:
                 config = {**DEFAULTS, **topic.config}
@@ -133,8 +110,7 @@ class MemoryBroker:
         """Raises Rejected if these records are too large to stand in one batch there."""
         spec = self._topics.get(to.topic)
         limit = int((spec.config if spec is not None else DEFAULTS)["max.message.bytes"])
-        size = sum(len(each.key or b"") + len(each.value or b"") + _size(each.headers) for each in records)
-        if size > limit:
+        if (size := batch_size(records)) > limit:
             raise Rejected(f"{to}: a batch of {size} bytes is over max.message.bytes={limit}")
 
     def bounds(self, partition: TopicPartition) -> Bounds:
@@ -201,7 +177,3 @@ class MemoryBroker:
         """
         self._clients.append(client)
         return len(self._clients)
-
-
-def _size(headers: Headers) -> int:
-    return sum(len(name.encode()) + len(value) for name, value in headers)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import count
+from pathlib import Path
 from random import Random
 from uuid import uuid4
 
 import pytest
 
 from saga.log.base import Log, TopicSpec
+from saga.log.file import FileLog
 from saga.log.memory import Faults, MemoryBroker, MemoryLog
 from saga.testing import clock
 
@@ -98,8 +100,24 @@ class KafkaAdapter(Adapter):
         asyncio.run(self._play(scenario))
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
-def adapter(request: pytest.FixtureRequest) -> Adapter:
+class FileAdapter(Adapter):
+    """A folder of its own for each test; the loop and the disk are real."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("f")
+        self._folder = folder
+
+    def make(self, name: str) -> Log:
+        return FileLog(self._folder, client_id=name)
+
+    def run(self, scenario: Scenario) -> None:
+        asyncio.run(self._play(scenario))
+
+
+@pytest.fixture(params=["memory", "file", pytest.param("kafka", marks=pytest.mark.kafka)])
+def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Adapter:
     if request.param == "memory":
         return MemoryAdapter()
+    if request.param == "file":
+        return FileAdapter(tmp_path / "log")
     return KafkaAdapter(request.getfixturevalue("broker").bootstrap)
