@@ -88,7 +88,7 @@ def list_(
     Says their states, what they wait for, and how many there are of each. Exit code 0, also if there are none.
     """
     wanted = Filter(saga, state, step, reason, parse_duration(older))
-    _run(_with_tool(output, None, lambda tool: tool.list(wanted, limit)))
+    _run(_with_tool(output, {}, lambda tool: tool.list(wanted, limit)))
 
 
 @cli.command()
@@ -99,7 +99,7 @@ def show(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, outpu
 
     -o json gives all that the journal holds of it; -o jsonl a line for each decision.
     """
-    _run(_with_tool(output, app, lambda tool: tool.show(key, saga)))
+    _run(_with_tool(output, _sagas(app), lambda tool: tool.show(key, saga)))
 
 
 @cli.command()
@@ -110,7 +110,7 @@ def why(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, output
 
     Exit code 0 if it goes on by itself or has ended, 3 if it is parked, 1 if the key is not known.
     """
-    _run(_with_tool(output, app, lambda tool: tool.why(key, saga)))
+    _run(_with_tool(output, _sagas(app), lambda tool: tool.why(key, saga)))
 
 
 # --- operating ----------------------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def retry(
         raise Misconfigured('say why: --why "gateway is back"; it stands in the journal')
     chosen = Chosen(key, Filter(saga, Shown.PARKED, step, reason), yes)
     act = Act(who or login_name(), why.strip(), rate, wait)
-    _run(_with_tool(output, None, lambda tool: tool.retry(chosen, act)))
+    _run(_with_tool(output, {}, lambda tool: tool.retry(chosen, act)))
 
 
 # --- topics -------------------------------------------------------------------------------------------------------------------------
@@ -188,13 +188,13 @@ async def _topics(app: App, config: Config, output: Output, *, create: bool) -> 
 # --- what the commands share --------------------------------------------------------------------------------------------------------
 
 
-async def _with_tool(format: Format, app: str | None, command: Any) -> int:
-    """Give a command an open log and the definitions, where there are any: only `why` knows more with them."""
+async def _with_tool(format: Format, sagas: dict[str, Any], command: Any) -> int:
+    """Give a command an open log, and the definitions that it can say more with."""
     config = Config.read()
     log = open_log(config, "saga-cli")
     await log.open()
     try:
-        code: int = await command(Tool(log, Output(format), messages, _sagas(app)))
+        code: int = await command(Tool(log, Output(format), messages, sagas))
         return code
     finally:
         await log.close()
@@ -203,10 +203,10 @@ async def _with_tool(format: Format, app: str | None, command: Any) -> int:
 def _sagas(app: str | None) -> dict[str, Any]:
     try:
         return dict(_app(app).book.sagas)
-    except Misconfigured:
+    except Exception:  # whatever the user's modules raise: the journal can be read without them, it is only told in less detail
         if app is not None:
             raise
-        return {}  # the journal can be read from anywhere; it is only told in less detail then
+        return {}
 
 
 def _app(name: str | None) -> App:
