@@ -93,9 +93,12 @@ def start_key(saga: Saga[Any, Any], data: Any) -> str:
         event = saga.starts_on.model_validate(data)
     except ValidationError as error:
         raise Unreadable("schema", f"{saga.starts_on.__type__}: {brief(error)}") from None
+    except (Exception, SystemExit) as error:  # pydantic lets through what a validator raises, unless it is a ValueError
+        what = f"{saga.starts_on.__type__}: a validator of {saga.starts_on.__name__} raised {type(error).__name__}"
+        raise Unreadable("schema", what) from error
     try:
         key = saga.key(event)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Unreadable("key", f"the key function of {saga.name} raised {error!r}") from error
     if not isinstance(key, str) or not key or len(key.encode(errors="replace")) > MAX_KEY_BYTES or not key.isprintable():
         raise Unreadable("key", f"the key of {saga.name} must be printable text of 1 to {MAX_KEY_BYTES} bytes, not {key!r:.80}")

@@ -163,6 +163,8 @@ def _try(draft: Draft, given: Input, *, believe: bool = False) -> tuple[Draft, s
         draft.outputs.append(DeadLetter("schema", brief(error)))
         return draft, "deadletter", brief(error)
     except UserCodeRaised as raised:
+        if not draft.state.live:  # a validator of a late reply; nothing waits for it any more
+            return draft, "after-end", raised.detail.splitlines()[-1]
         draft.park(raised.reason, raised.step, raised.detail, holds=True)
         return draft, *_keep(draft, given, "parked")
     except Contradiction as contradiction:

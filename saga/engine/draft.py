@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from saga.engine.decision import Announce, Output, Send
 from saga.engine.definition import Saga, Step
@@ -65,6 +65,15 @@ class Draft:
         except (Exception, SystemExit) as error:  # SystemExit too: one definition must not end the process for all
             lines = traceback.format_exception(error)
             raise UserCodeRaised(step, "".join(lines)[-4000:]) from error
+
+    def read(self, step: str, message: type[BaseModel], data: Any) -> Any:
+        """A reply's payload as its class. Raises ValidationError if it is invalid, UserCodeRaised if a validator raised another error."""
+        try:
+            return self.call(step, message.model_validate, data)
+        except UserCodeRaised as raised:
+            if isinstance(raised.__cause__, ValidationError):
+                raise raised.__cause__ from None
+            raise
 
     def model(self) -> BaseModel:
         """The instance's data as the user's class."""

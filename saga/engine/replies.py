@@ -60,7 +60,9 @@ class Reply:
     """A reply that was found to belong to a step of this instance."""
 
     def __init__(self, draft: Draft, given: Input) -> None:
-        """Raises Ignored if it belongs to nothing that this instance ever sent; ValidationError if its payload is invalid."""
+        """Raises Ignored if it belongs to nothing that this instance ever sent; ValidationError if its payload is invalid,
+        UserCodeRaised if the validators of its class are broken.
+        """
         self.input = given
         self.command = given.attributes.get("sagacommand", "")
         self.step, self.action = self._find(draft)
@@ -101,7 +103,7 @@ class Reply:
             expected = (command.__reply__,) if self.outcome is Outcome.DONE else command.__refusals__
             for message in expected:
                 if message.__type__ == self.input.type:
-                    return message.model_validate(self.input.data)
+                    return draft.read(self.step, message, self.input.data)
         elif PROTOCOL_TYPES[self.outcome] == self.input.type:
             return None
         raise Ignored("unmatched", f"{command.__type__} is not answered {self.outcome} by {self.input.type}")

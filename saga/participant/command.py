@@ -147,6 +147,9 @@ def read_command(address: Address, fields: Mapping[str, str], handlers: Mapping[
         faults = error.errors(include_url=False, include_input=False, include_context=False)
         said = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
         raise Unreadable("schema", f"not a valid {event.type}: {said}"[:REASON]) from None
+    except Exception as error:  # pydantic lets through what a validator raises, unless it is a ValueError
+        what = f"a validator of {handler.command.__name__} raised {type(error).__name__}"
+        raise Unreadable("schema", f"not a valid {event.type}: {what}") from error
     return Received(
         address, handler, payload, action, subject_id, int(address.attempt), decided, _started(address.instance, decided)
     )

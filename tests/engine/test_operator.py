@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
 import pytest
+from pydantic import field_validator
 
 from saga.engine.apply import apply
 from saga.engine.decide import decide, refuse_growth
 from saga.engine.decision import Input, Kind
+from saga.engine.definition import START, Saga
+from saga.engine.messages import Command, Event
 from saga.engine.policy import MAX_DATA_BYTES, MAX_DECISIONS, MAX_KEPT
-from tests.engine.kit import BEGAN, DIAMOND, LINE, PIVOT, Made, Part, Run, make, short
+from tests.engine.kit import BEGAN, DIAMOND, LINE, PIVOT, Made, Ordered, Part, Run, Work, make, short
 
 LARGE = "x" * (MAX_DATA_BYTES + 1)
 
@@ -114,6 +121,46 @@ def test_s29_wherever_user_code_raises_the_input_is_kept_and_applied_after_the_f
     made.broken.clear()
     assert run.retry() == expected
     assert run.note == "retried"
+
+
+FIXED = {"now": False}
+
+
+class Weighed(Event, type="work.weighed.v1"):
+    grams: int = 0
+
+    @field_validator("grams", mode="before")
+    @classmethod
+    def _grams(cls, value: Any) -> Any:
+        return value if FIXED["now"] else value["grams"]  # TypeError: pydantic lets it through
+
+
+class Weigh(Command[Weighed], service="work"):
+    pass
+
+
+def _begin(event: Ordered) -> Work:
+    return Work(key=event.key)
+
+
+def _weigh(_data: Work) -> Weigh:
+    return Weigh()
+
+
+def test_s29_a_reply_on_which_a_validator_breaks_is_kept_and_applied_after_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    saga = Saga("shop", version=1, starts_on=Ordered, key=lambda event: event.key, data=Work, deadline=timedelta(hours=1))
+    saga.start(_begin)
+    saga.step(after=START, compensation=None)(_weigh)
+    run = Run(saga)
+    run.start()
+    given = run.answer("_weigh", type=Weighed.__type__, data={"grams": 5})
+    assert run.feed(given) == ["parked"]
+    assert (run.parked, run.status("_weigh")) == ("user-code", "executing")
+    monkeypatch.setitem(FIXED, "now", True)
+    assert run.retry() == ["completed", "resumed"]
+    monkeypatch.setitem(FIXED, "now", False)
+    assert run.feed(replace(given, id="again")) == []
+    assert run.note == "after-end", "S29: what ended was parked for a reply that nobody waits for"
 
 
 def test_s29_inputs_are_kept_in_order_and_retry_applies_them_until_one_raises_again() -> None:

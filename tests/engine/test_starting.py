@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import field_validator
 
 from saga.engine.book import RETRY, Book
 from saga.engine.decide import decide
 from saga.engine.decision import DeadLetter, Input, Kind
-from saga.engine.messages import EXPIRED
+from saga.engine.definition import START, Saga
+from saga.engine.messages import EXPIRED, Event
 from saga.errors import Misconfigured, Unreadable
-from tests.engine.kit import BEGAN, DIAMOND, LINE, Did, Ordered, Part, Run, make, short, started
+from tests.engine.kit import BEGAN, DIAMOND, LINE, Did, Do, Ordered, Part, Run, Work, make, short, started
 
 
 def test_s06_a_start_makes_an_instance_and_sends_the_first_commands() -> None:
@@ -107,6 +110,32 @@ def test_s08_a_bad_key_function_of_one_saga_takes_nothing_from_the_others() -> N
     decision = decide(other, None, Input(Kind.OTHER, Ordered.__type__, "1", "shop", data=data), BEGAN, "k1")
     assert (decision.note, decision.seq) == ("deadletter", 0)
     assert [short(output) for output in decision.outputs] == ["deadletter key"], "P4: what one saga could not take was dropped"
+
+
+class Listed(Event, type="shop.listed.v1"):
+    key: str
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _first(cls, value: Any) -> Any:
+        return value[0]["sku"]  # IndexError, KeyError or TypeError: pydantic makes a ValidationError of none of them
+
+
+@pytest.mark.parametrize("key", [[], [{}], 7])
+def test_s08_a_start_on_which_a_validator_breaks_is_refused_like_an_invalid_one(key: Any) -> None:
+    saga = Saga("listed", version=1, starts_on=Listed, key=lambda event: event.key, data=Work, deadline=timedelta(hours=1))
+    saga.start(_begin)
+    saga.step(after=START, compensation=None)(_do)
+    with pytest.raises(Unreadable, match=r"schema: shop\.listed\.v1: a validator of Listed raised"):
+        Book([saga]).route(Listed.__type__, {}, {"key": key})
+
+
+def _begin(event: Listed) -> Work:
+    return Work(key=event.key)
+
+
+def _do(_data: Work) -> Do:
+    return Do(step="a")
 
 
 def test_s08_two_sagas_cannot_have_one_name() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import field_validator
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select
 
 from saga.cloudevents import CloudEvent, header_fields, iso_time, parse
@@ -63,6 +64,11 @@ class FindPayment(Command[PaymentTaken], service="payment"):
 
 class NotePayment(Command[PaymentNoted], service="payment", refuses=(NotesForbidden,)):
     note: str
+
+    @field_validator("note", mode="before")
+    @classmethod
+    def _text(cls, note: Any) -> Any:
+        return note["text"] if isinstance(note, dict) else note  # KeyError is no ValueError: pydantic lets it through
 
 
 TABLES = MetaData()

@@ -383,6 +383,7 @@ def test_bad_records_become_dead_letters_and_the_partition_goes_on(drive: Drive)
             changed(b"[" * 100_000),
             changed(b'{"note": "x", "note": "y"}'),
             changed(b'{"note": 5}'),
+            changed(b'{"note": {}}'),
             changed(b"{}"),
             changed(ce_type=b"payment.unknown.v1"),
             changed(ce_type=b"payment.note_payment.v2"),
