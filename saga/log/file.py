@@ -80,7 +80,7 @@ class FileLog:
         if not records:
             raise ValueError("an append needs at least one record")
         batch = tuple(records)
-        return await self._writing.do(lambda transaction: _write(transaction, to, batch))
+        return await self._writing.do(lambda transaction: _write(transaction, to, batch, whole=True))
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
         """All of them in one transaction. Raises Rejected if one is too large; then none is written."""
@@ -90,8 +90,7 @@ class FileLog:
 
         def write(transaction: Transaction) -> None:
             for to, batch in by_partition.items():
-                for each in batch:  # each by itself: only a batch of an append must fit as a whole
-                    _write(transaction, to, (each,))
+                _write(transaction, to, batch, whole=False)
 
         if by_partition:
             await self._writing.do(write)
@@ -159,8 +158,8 @@ class FileLog:
             await asyncio.sleep(AGE_SECONDS)
 
 
-def _write(transaction: Transaction, to: TopicPartition, records: Sequence[Record]) -> Appended:
-    known, stands = tables.append(transaction.connection, to, records, _now())
+def _write(transaction: Transaction, to: TopicPartition, records: Sequence[Record], *, whole: bool) -> Appended:
+    known, stands = tables.append(transaction.connection, to, records, _now(), whole=whole)
     transaction.changed.add(known)
     return stands
 

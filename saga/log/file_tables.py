@@ -107,16 +107,18 @@ def find(connection: sqlite3.Connection, partition: TopicPartition) -> int:
 # --- writing ------------------------------------------------------------------------------------------------------------------------
 
 
-def append(connection: sqlite3.Connection, to: TopicPartition, records: Sequence[Record], now: int) -> tuple[int, Appended]:
-    """Put a batch at the end; the partition's id, and where the batch stands. Time never goes back within a partition.
+def append(
+    connection: sqlite3.Connection, to: TopicPartition, records: Sequence[Record], now: int, *, whole: bool
+) -> tuple[int, Appended]:
+    """Put records at the end; the partition's id, and where they stand. Time never goes back within a partition.
 
-    Raises Unavailable if there is no such partition, Rejected if the batch is too large.
+    Raises Unavailable if there is no such partition, Rejected if the `whole` batch, or else a single record, is too large.
     """
     row = connection.execute("SELECT id, next, time, most FROM partitions WHERE topic = ? AND number = ?", to).fetchone()
     if row is None:
         raise Unavailable(f"{to} does not exist")
     known, base, last, most = row
-    if (size := batch_size(records)) > most:
+    if (size := batch_size(records) if whole else max(batch_size([each]) for each in records)) > most:
         raise Rejected(f"{to}: a batch of {size} bytes is over max.message.bytes={most}")
     time = max(now, last)
     first = known << _SHIFT | base
