@@ -1,4 +1,4 @@
-"""The command line: `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga retry`.
+"""The command line: `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga replay`, `saga retry`.
 
 Data goes to stdout, messages to stderr; -o json gives one array, -o jsonl a line for each of its values.
 Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
@@ -24,6 +24,9 @@ from saga.ops.commands import Chosen, Tool, login_name
 from saga.ops.listing import Filter, Shown
 from saga.ops.operate import DEFAULT_PATIENCE, DEFAULT_RATE, Act
 from saga.ops.output import Format, Output
+from saga.ops.refold import Until
+from saga.ops.replay import Asked, parse_until
+from saga.ops.replay import replay as replay_journal
 from saga.ops.words import parse_duration
 from saga.orchestrate import open_log, orchestrate, safety
 from saga.topics import problems, specs
@@ -111,6 +114,23 @@ def why(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, output
     Exit code 0 if it goes on by itself or has ended, 3 if it is parked, 1 if the key is not known.
     """
     _run(_with_tool(output, _sagas(app), lambda tool: tool.why(key, saga)))
+
+
+@cli.command()
+def replay(
+    partition: Annotated[int | None, typer.Option("--partition", min=0, help="only this partition of the journal")] = None,
+    until: Annotated[str, typer.Option("--until", help="a time (ISO 8601), a decision (instance#seq), or an offset")] = "",
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Fold the journal again from its start, and compare.
+
+    Each snapshot, and what an owner would restore, must be the same byte for byte. Nothing is sent, and no code of a saga is run.
+
+    --until stops after the batch that holds what it names. Exit code 0 if all is the same, 3 if anything differs (it says where),
+    1 if what --until names is not there.
+    """
+    asked = Asked(partition, parse_until(until) if until else Until())
+    _run(_with_tool(output, {}, lambda tool: replay_journal(tool.log, asked, tool.output, tool.messages)))
 
 
 # --- operating ----------------------------------------------------------------------------------------------------------------------

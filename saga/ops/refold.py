@@ -66,16 +66,16 @@ class Refold:
         self._lump: list[StoredRecord] = []  # the records since the last commit or claim: perhaps a batch
 
     def feed(self, record: StoredRecord) -> None:
-        """Take the next record, unless it is over."""
+        """Take the next record, unless it is over. The fold gets whole batches, so that it may stop between any two."""
         if self.over or self.problem:
             return
+        self._lump.append(record)
         try:
-            if not self._is(record, "commit"):
-                self._within(record)
-            elif self._later(record):
-                self.over = True
-            else:
-                self._commit(record)
+            kind = _kind(record)
+            if kind == "commit" and self._later(record):
+                self.over, self._lump = True, []
+            elif kind:
+                self._take(claim=kind == "claim")
         except Corrupt as error:
             self.problem = str(error)
 
@@ -85,6 +85,8 @@ class Refold:
             return
         if not self.over:
             try:
+                for record in self._lump:
+                    self.fold.feed(record)
                 self.fold.check_end()
             except Corrupt as error:
                 self.problem = str(error)
@@ -104,43 +106,36 @@ class Refold:
 
     # --- its pieces -------------------------------------------------------------------------------------------------------------------
 
-    def _is(self, record: StoredRecord, kind: str) -> bool:
-        """Decoding twice would double the work: most records say by their bytes that they are something else."""
-        return f'"kind":"{kind}"'.encode() in (record.value or b"") and decode(record)["kind"] == kind
-
     def _later(self, commit: StoredRecord) -> bool:
         value = decode(commit)
         counts = value["offset"] == commit.offset
         return counts and self.until.time is not None and bool(value["now"] > self.until.time)
 
-    def _within(self, record: StoredRecord) -> None:
-        claim = self._is(record, "claim")
-        self.fold.feed(record)
-        self.counts.records += 1
+    def _take(self, *, claim: bool) -> None:
+        lump, self._lump = self._lump, []
+        batch = None
+        for record in lump:
+            batch = self.fold.feed(record)
+        self.counts.records += len(lump)
         if claim:
             self.counts.claims += 1
-            self._second, self._lump = None, []  # nobody continues another owner's snapshot
-        else:
-            self._lump.append(record)
-            if self._second is not None:
-                self._second.feed(record)
-        self._reached(record.offset + 1 if claim else 0)
-
-    def _commit(self, record: StoredRecord) -> None:
-        batch = self.fold.feed(record)
-        lump, self._lump = [*self._lump, record], []
-        self.counts.records += 1
-        if self._second is not None:
-            self._second.feed(record)
-        if batch is None:
-            self.counts.void += 1
-        else:
+            self._second = None  # nobody continues another owner's snapshot
+        if (second := self._second) is not None:
+            for record in lump:
+                second.feed(record)
+        if batch is not None:
             self.counts.batches += 1
             self.counts.decisions += len(batch.decisions)
             self.began = batch.commit["now"] if self.began is None else self.began
             self._snapshots(batch, lump)
-            self.found = self.found or any((d.instance, d.seq) == (self.until.instance, self.until.seq) for d in batch.decisions)
-        self._reached(record.offset + 1)
+            self.found = self.found or self._names(batch)
+        elif not claim:
+            self.counts.void += 1
+        self.over = self.found or (self.until.offset is not None and self.fold.next > self.until.offset)
+
+    def _names(self, batch: Batch) -> bool:
+        wanted = (self.until.instance, self.until.seq)
+        return self.until.instance != "" and any((decision.instance, decision.seq) == wanted for decision in batch.decisions)
 
     def _snapshots(self, batch: Batch, lump: list[StoredRecord]) -> None:
         kinds = {value["kind"] for value in batch.snapshot}
@@ -154,8 +149,15 @@ class Refold:
                 self.compare(self._second, f"the snapshot that begins at {self._second.snapshot_begin}")
             self._second = None
 
-    def _reached(self, next: int) -> None:
-        self.over = self.found or (self.until.offset is not None and next > self.until.offset)
+
+def _kind(record: StoredRecord) -> str:
+    """What ends a lump: "commit" or "claim"; "" for all else. Most records say by their bytes that they are neither; to decode
+    each twice would double the work.
+    """
+    for kind in ("commit", "claim"):
+        if f'"kind":"{kind}"'.encode() in (record.value or b"") and decode(record)["kind"] == kind:
+            return kind
+    return ""
 
 
 def difference(one: Fold, other: Fold) -> str:
