@@ -40,10 +40,14 @@ class Slot(NamedTuple):
 
 
 class Position(NamedTuple):
-    """The next offset of an input partition, and the checksum of the record before it (0: none was read yet)."""
+    """The next offset of an input partition, and the checksum of the last record before it (0: none was read yet).
+
+    `gap`: so many offsets lie between the two, which hold nothing for us: the markers of foreign transactions, what those aborted.
+    """
 
     offset: int
     checksum: int
+    gap: int = 0
 
 
 class Sent(NamedTuple):
@@ -74,6 +78,7 @@ class Fold:
 
     def __init__(self, partition: TopicPartition, start: int = 0) -> None:
         self.partition = partition
+        self.start = start
         self.next = start
         self.partitions: int | None = None  # P, as the journal says
         self.owner = ""
@@ -107,8 +112,10 @@ class Fold:
         """
         if record.offset != self.next:
             raise Corrupt(f"{self.partition}: offset {record.offset} follows {self.next - 1}; records are missing")
-        self.next += 1
         value = decode(record)
+        begins = record.offset > 0 and record.offset == self.start
+        self._require(not begins or value["kind"] == "snapshot.begin", record.offset, "no snapshot begins here, so no fold can")
+        self.next += 1
         try:
             return self._take(record, value)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -280,5 +287,5 @@ def _partition(name: str) -> TopicPartition:
     return TopicPartition(topic, int(partition))
 
 
-def positions_json(positions: Mapping[TopicPartition, Position]) -> dict[str, tuple[int, int]]:
-    return {str(tp): (position.offset, position.checksum) for tp, position in positions.items()}
+def positions_json(positions: Mapping[TopicPartition, Position]) -> dict[str, tuple[int, ...]]:
+    return {str(tp): tuple(position if position.gap else position[:2]) for tp, position in positions.items()}

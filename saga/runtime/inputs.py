@@ -70,6 +70,11 @@ class Inputs:
         self.reading = wanted
         return {tp: self.positions[tp].offset for tp in wanted}, notes
 
+    def reached(self, tp: TopicPartition, offset: int) -> None:
+        """Everything below `offset` was read: past the last record, too, where there is nothing that anybody is given."""
+        known = self.positions[tp]
+        self.positions[tp] = Position(offset, known.checksum, known.gap + offset - known.offset)
+
     async def _first(self, tp: TopicPartition, bounds: Bounds) -> int:
         """Where a partition is first read from: as the app says; one that was added to a topic later, from its start."""
         if self._begin == "earliest" or tp.topic == REQUESTS or tp.partition >= self.topics[tp.topic]:
@@ -83,9 +88,10 @@ class Inputs:
             return f"{tp}: inputs from {known.offset} to {bounds.start - 1} were deleted before they were decided (retention)"
         if known.offset > bounds.end:
             return f"{tp} ends at {bounds.end}, before the position {known.offset}: the topic was deleted and made anew"
-        if known.checksum and known.offset > bounds.start:
-            async for lump in self._log.read(tp, known.offset - 1, known.offset):
+        last = known.offset - 1 - known.gap
+        if known.checksum and last >= bounds.start:
+            async for lump in self._log.read(tp, last, last + 1):
                 for record in lump:
                     if checksum(record) != known.checksum:
-                        return f"{tp}: another record stands at {known.offset - 1} than was read there: the topic was made anew"
+                        return f"{tp}: another record stands at {last} than was read there: the topic was made anew"
         return ""

@@ -89,11 +89,13 @@ class Journal:
         if kept is not None and bounds.start <= kept.next <= bounds.end:
             self.fold = kept
         else:
-            start = await self._last_restore_from(bounds.end) if bounds.end > 0 else 0
-            if start < bounds.start:
-                await self._deleted(start, bounds)
-            self.fold = Fold(self.partition, start)
+            # The last record may be an old owner's void batch, which names a snapshot that has been trimmed away since. The log's
+            # start is the begin of a later one: no owner trims to anything else.
+            restore_from = await self._last_restore_from(bounds.end) if bounds.end > 0 else 0
+            self.fold = Fold(self.partition, max(bounds.start, restore_from))
         await self._read(bounds.end)
+        if not self.fold.complete and (await self._bounds()).end > bounds.end:
+            raise LostOwnership(f"{self.partition}: another owner trimmed to {self.fold.restore_from} and writes on")
         self.fold.check_end()
 
     async def claim(self) -> None:
@@ -253,16 +255,6 @@ class Journal:
 
     async def _bounds(self) -> Bounds:
         return (await self.log.bounds([self.partition]))[self.partition]
-
-    async def _deleted(self, start: int, before: Bounds) -> None:
-        """The place to restore from is below the log's start. Only a later owner may have moved both: then it has written, too."""
-        bounds = await self._bounds()
-        if bounds.end > before.end:
-            raise LostOwnership(f"{self.partition}: another owner trimmed to {bounds.start}, and wrote to {bounds.end}")
-        raise Corrupt(
-            f"{self.partition} begins at {bounds.start}, but its last record says to restore from {start}: somebody else deleted "
-            "records of it"
-        )
 
     async def _last_restore_from(self, end: int) -> int:
         async for record in self._records(end - 1, end):

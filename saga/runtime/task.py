@@ -49,7 +49,9 @@ logger = logging.getLogger("saga.task")
 
 FETCH_LIMIT = 500  # records at once: as many as one batch takes
 IDLE_SECONDS = 5.0  # how long an idle task waits before it looks around (new input partitions, a snapshot by time)
-MOVED_WITHOUT_DECISION = 1000  # records that concern nobody, before their positions are worth a commit of their own
+# Inputs that concern nobody: so many of them, or so many seconds, before their positions are worth a commit of their own. They must not
+# wait for ever: once retention has deleted what lies above a position, nobody can tell that nothing of it was lost.
+MOVED_WITHOUT_DECISION, MOVED_SECONDS = 1000, 60.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds between claims that fail, and between publishes that fail
 
 
@@ -114,6 +116,7 @@ class PartitionTask:
         self._leftover: list[StoredRecord] = []
         self._horizon: _Horizon | None = None
         self._moved = 0
+        self._committed = self._clock()
         self._failures = 0
         self._closing = False
         self._idle = False
@@ -132,13 +135,16 @@ class PartitionTask:
         self._closing = True
         if self._idle:
             self._task.cancel()
-        _, pending = await asyncio.wait([self._task], timeout=bound)
-        if pending:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-        await self._here.reader.unassign(self._inputs.reading)
-        self._census.leave()
-        self._to(Phase.CLOSED)
+        try:
+            _, pending = await asyncio.wait([self._task], timeout=bound)
+            if pending:
+                self._task.cancel()
+                await asyncio.wait([self._task])
+        finally:  # also if nobody waits for us any more: this process may be given the number again, and a task that lived on would
+            self._task.cancel()  # claim it back, and take from the shared reader what the next task reads
+            await self._here.reader.unassign(self._inputs.reading)
+            self._census.leave()
+            self._to(Phase.CLOSED)
 
     async def _run(self) -> None:
         reason = "assigned"
@@ -270,6 +276,7 @@ class PartitionTask:
                 batch.other("inputs", note)
             await self._commit(batch)
         await self._here.reader.assign({tp: offset for tp, offset in found.items() if tp not in before})
+        self._horizon = None  # it knows nothing of what was added, where a reply may lie that was there in time
 
     # --- work -------------------------------------------------------------------------------------------------------------------------
 
@@ -281,7 +288,7 @@ class PartitionTask:
             batch = Batch(self._place, self._journal.fold, self._journal.now())
             self._take(batch, records)  # commit 1, 2
             await self._take_timers(batch)
-            if batch.decisions or self._journal.unfinished or self._journal.snapshot_due() or self._moved >= MOVED_WITHOUT_DECISION:
+            if batch.decisions or self._journal.unfinished or self._journal.snapshot_due() or self._has_moved():
                 await self._commit(batch)  # 3, 4, 5
                 await self._publish()  # 6
                 await self._journal.trim()
@@ -318,8 +325,18 @@ class PartitionTask:
         self._moved += taken
         for tp, record in last.items():
             self._inputs.positions[tp] = Position(record.offset + 1, checksum(record))
+        left = {TopicPartition(record.topic, record.partition) for record in self._leftover}
+        for tp in self._inputs.reading:
+            if tp not in left:
+                self._inputs.reached(tp, self._here.reader.position(tp))
         if batch.unnamed:
             self._here.metrics.ignored.labels("unnamed").inc(batch.unnamed)
+
+    def _has_moved(self) -> bool:
+        """Is it time to write down positions, though nothing was decided?"""
+        if self._moved >= MOVED_WITHOUT_DECISION:
+            return True
+        return self._clock() - self._committed >= MOVED_SECONDS and self._inputs.positions != self._journal.fold.positions
 
     async def _take_timers(self, batch: Batch) -> None:
         """Timers that are due, once every input that was there before them is decided."""
@@ -348,7 +365,7 @@ class PartitionTask:
         self._appending = True
         await self._journal.commit(batch.decisions, batch.states, self._inputs.positions, self._inputs.topics, batch.now)
         self._appending = False
-        self._moved = 0
+        self._moved, self._committed = 0, self._clock()
         self._here.metrics.append.observe(self._clock() - before)
         self._here.metrics.commit_inputs.observe(batch.inputs)
         for decision in batch.decisions:

@@ -245,6 +245,29 @@ def test_a_journal_trimmed_by_another_owner_while_it_is_read_is_read_again() -> 
     run(play())
 
 
+def test_a_void_batch_at_the_end_may_name_a_snapshot_that_was_trimmed_since() -> None:
+    """Found by the simulation: the partition refused to be restored, since its last record pointed below the log's start."""
+
+    async def play() -> None:
+        log, inner = await counted()
+        ann = await Pen(log, "ann").open()
+        await ann.start("a")
+        log.spoil = _nowhere
+        with pytest.raises(LostOwnership):
+            await ann.start("late")
+        late = log.appends[-1]
+        bob = await Pen(log, "bob", history_ms=1).open()
+        await bob.start("b")
+        await bob.snapshot()
+        await bob.commit()
+        await bob.journal.trim()
+        inner.broker.append(HERE, late)
+        assert decode((await records(log))[-1])["restore_from"] < (await log.bounds([HERE]))[HERE].start
+        assert (await Pen(log, "ann").open()).fold.canonical() == bob.fold.canonical()
+
+    run(play())
+
+
 def test_records_that_somebody_else_deleted_are_missed() -> None:
     async def play() -> None:
         log = await open_log()
@@ -252,7 +275,7 @@ def test_records_that_somebody_else_deleted_are_missed() -> None:
         await ann.start("a", "b")
         await ann.commit(reply(ann.id("a"), "pay"))
         await log.trim(HERE, 4)
-        with pytest.raises(Corrupt, match="begins at 4, but its last record says to restore from 0"):
+        with pytest.raises(Corrupt, match="no snapshot begins here"):
             await Pen(log, "bob").open()
         await log.trim(HERE, (await log.bounds([HERE]))[HERE].end)
         with pytest.raises(Corrupt, match="is empty but does not start at 0"):

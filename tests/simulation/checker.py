@@ -8,7 +8,8 @@ invariant's number:
     effect of a completed order once · I8 a compensated order's effects undone once · I10 a step only after those it follows · I11 nothing
     after the end · I13 command ids stable, never shared · I14 each input decided exactly once, none beyond the position · I15 what left
     belongs to a valid decision, all of it left, first copies in order · I16 void batches change nothing · I17 one owner, until the next
-    claim · I18 all folds are the same bytes · I19 folding sends nothing · I21 no timer early · I22 a key in its home partition only ·
+    claim · I18 all folds are the same bytes · I19 folding sends nothing · I21 no timer early, or before an
+    input that was there in time · I22 a key in its home partition only ·
     I24 inputs read = decided + of types nobody names · S27 time never goes back
 """
 
@@ -63,6 +64,7 @@ class Evidence:
     live: Mapping[int, Fold] = field(default_factory=dict)
     effects: Effects | None = None
     undoable: frozenset[str] = frozenset()  # steps with a compensation
+    steady_clock: bool = False  # the broker's clock, which dates all records, was never set during the run
 
     def journal(self, number: int) -> list[StoredRecord]:
         return self.topics[TopicPartition(JOURNAL, number)]
@@ -232,6 +234,8 @@ class Checker:
         for at in decided:
             tp = TopicPartition(at[0], at[1])
             self.require(at[2] < positions.get(tp, 0), f"I14: {at} was decided but lies beyond the position in partition {number}")
+        if self.evidence.steady_clock:
+            self._timers(number)
         for tp, position in positions.items():
             for record in self.evidence.topics[tp][:position]:
                 at = (tp.topic, tp.partition, record.offset)
@@ -240,6 +244,19 @@ class Checker:
                 else:
                     self.require(decided[at] == 0, f"I24: {at} is of a type that nobody names, but it was decided")
                     self.met["unnamed"] += 1
+
+    def _timers(self, number: int) -> None:
+        """S26: when a timer fires, whatever was in the inputs before it was due is decided."""
+        for _, decision, trailer in self.decisions(number):
+            if decision.input.kind is not Kind.TIMER:
+                continue
+            due = decision.input.data["due"]
+            for name, (position, _) in trailer["positions"].items():
+                unread = self.evidence.topics[_tp(name)][position:]
+                early = bool(unread) and unread[0].timestamp < due
+                self.require(
+                    not early, f"I21: a timer due at {due} fired in partition {number} before {name}:{position} was decided"
+                )
 
     def _named(self, record: StoredRecord) -> bool:
         try:

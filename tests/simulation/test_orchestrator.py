@@ -9,10 +9,17 @@ import pytest
 from saga.testing.clock import run
 from tests.simulation.world import World
 
+# What the simulation is for: each must happen in some run, or the runs prove nothing.
+EXPECTED = {
+    *("crash", "pause", "stop", "join", "clock", "down", "grow", "foreign", "trim"),
+    *("claim", "void", "snapshot", "timer", "unnamed", "completed", "compensated", "saga.requests", "saga.deadletter"),
+    *("parked: user-code", "note: kept", "note: retried", "note: duplicate", "note: timed-out", "note: late"),
+}
 
-def play(seed: int, **options: float) -> Counter[str]:
+
+def play(seed: int) -> Counter[str]:
     async def scene() -> World:
-        world = World(seed, **options)  # type: ignore[arg-type]
+        world = World(seed)
         await world.play()
         return world
 
@@ -21,14 +28,37 @@ def play(seed: int, **options: float) -> Counter[str]:
     return world.met
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_world_converges_whatever_happens(seed: int) -> None:
     play(seed)
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(115, id="a void batch at the journal's end named a snapshot that was trimmed since"),
+        pytest.param(169, id="a timer fired before an input partition that was added lately was read"),
+    ],
+)
+def test_a_world_that_once_failed(seed: int) -> None:
+    play(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(100, 200, 10))
+def test_many_worlds_converge(first: int) -> None:
+    for seed in range(first, first + 10):
+        try:
+            play(seed)
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+
+
 def test_the_simulation_meets_what_it_is_for() -> None:
     met: Counter[str] = Counter()
-    for seed in range(1000, 1010):
+    for seed in range(1000, 1012):
         met += play(seed)
-    expected = {"crash", "pause", "stop", "join", "clock", "snapshot", "void", "completed", "compensated"}
-    assert expected <= met.keys(), f"never met: {expected - met.keys()}"
+        if met.keys() >= EXPECTED:
+            return
+    raise AssertionError(f"never met: {EXPECTED - met.keys()}; met: {met}")

@@ -1,0 +1,146 @@
+"""What a partition task leaves behind: positions that retention cannot overtake, and nothing of itself beside its successor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import pytest
+
+from saga.errors import InputsLost, Unavailable
+from saga.log.base import Appended, Record, TopicPartition
+from saga.metrics import Metrics
+from saga.runtime.batch import Place
+from saga.runtime.codec import checksum
+from saga.runtime.fold import Fold, Position, positions_json
+from saga.runtime.inputs import Inputs
+from saga.runtime.journal import JournalSettings
+from saga.runtime.task import MOVED_SECONDS, PartitionTask, Phase, Surroundings
+from saga.testing.clock import run
+from tests.runtime.kit import HERE, ORDERS, TOPICS, Counting, Pen, open_log, placed
+from tests.simulation.sagas import book
+
+COUNTS = {name: 1 for name in TOPICS if name == "saga.requests" or name.endswith(".events") and not name.startswith("saga.")}
+
+
+def surroundings(log: Any) -> Surroundings:
+    settings = JournalSettings(1, "ann", {})
+    reader = log.reader()
+    return Surroundings(log, reader, lambda n: Place(n, 1, book()), settings, "earliest", COUNTS, Metrics(), Random(1))
+
+
+async def until(task: PartitionTask, phase: Phase) -> None:
+    while task.phase is not phase:
+        await asyncio.sleep(0.01)
+
+
+def foreign(number: int) -> Record:
+    """An event on a topic of ours that no saga names."""
+    return Record(b"k", b"{}", (("ce_type", b"order.viewed.v1"), ("ce_id", str(number).encode()), ("ce_source", b"shop")))
+
+
+def test_retention_may_delete_what_was_read_though_nothing_of_it_was_decided() -> None:
+    async def story() -> None:
+        log = await open_log()
+        here = surroundings(log)
+        task = PartitionTask(here, 0)
+        task.start()
+        await until(task, Phase.RUNNING)
+        log.broker.append(ORDERS, [foreign(number) for number in range(50)])
+        await asyncio.sleep(MOVED_SECONDS * 1.5)
+        journal = log.broker.bounds(HERE).end
+        await asyncio.sleep(MOVED_SECONDS * 3)
+        assert log.broker.bounds(HERE).end == journal, "a position that did not move was written down again and again"
+        await task.close(1)
+        log.broker.trim(ORDERS, 50)
+        again = PartitionTask(here, 0)
+        again.start()
+        while again.phase not in (Phase.RUNNING, Phase.STOPPED):
+            await asyncio.sleep(0.01)
+        assert again.problem == "", "inputs that were read long ago count as lost: the partition stops for nothing"
+        await again.close(1)
+
+    run(story())
+
+
+def test_a_position_behind_markers_of_foreign_transactions_still_knows_the_last_record() -> None:
+    async def story() -> None:
+        log = await open_log()
+        log.broker.append(ORDERS, [foreign(number) for number in range(5)])
+        inputs = Inputs(log, 0, 1, "earliest")
+        inputs.topics = dict(COUNTS)
+        second = log.broker.slice(ORDERS, 1, 2)[0]
+        inputs.positions[ORDERS] = Position(2, checksum(second))
+        inputs.reached(ORDERS, 4)  # had 2 and 3 been markers
+        inputs.reached(ORDERS, 5)
+        assert inputs.positions[ORDERS] == Position(5, checksum(second), 3)
+        where, _ = await inputs.find(COUNTS, ())
+        assert where[ORDERS] == 5
+        inputs.positions[ORDERS] = Position(5, checksum(second) + 1, 3)
+        with pytest.raises(InputsLost, match="another record stands at 1 than was read there"):
+            await inputs.find(COUNTS, ())
+        log.broker.trim(ORDERS, 5)
+        await inputs.find(COUNTS, ())
+
+    run(story())
+
+
+def test_the_gap_of_a_position_is_in_the_journal_and_an_older_journal_has_none() -> None:
+    async def story() -> None:
+        log = await open_log()
+        pen = await Pen(log).open()
+        other = TopicPartition("mail.events", 0)
+        pen.positions |= {ORDERS: Position(7, 5, 3), other: Position(4, 9)}
+        assert positions_json(pen.positions) == {"order.events:0": (7, 5, 3), "mail.events:0": (4, 9)}
+        await pen.commit()
+        fold = Fold(HERE)
+        for record in log.broker.slice(HERE, 0, log.broker.bounds(HERE).end):
+            fold.feed(record)
+        assert fold.positions == {ORDERS: Position(7, 5, 3), other: Position(4, 9, 0)}
+        assert fold.canonical() == pen.fold.canonical()
+
+    run(story())
+
+
+def test_a_task_whose_close_is_cut_short_leaves_its_successor_alone() -> None:
+    """The group waits for so long and no longer. What is appended then must not come back to the reader that both share."""
+
+    async def story() -> None:
+        log = Counting(await open_log())
+        here = surroundings(log)
+        old = PartitionTask(here, 0)
+        old.start()
+        await until(old, Phase.RUNNING)
+        held, answer = asyncio.Event(), asyncio.Event()
+
+        async def spoil(_to: TopicPartition, _records: Sequence[Record]) -> Appended:
+            held.set()
+            await answer.wait()
+            raise Unavailable("no answer")
+
+        log.spoil = spoil
+        first = placed("o1")
+        log.broker.append(ORDERS, [Record(first.key, first.value, first.headers)])
+        await held.wait()
+        closing = asyncio.create_task(old.close(5))
+        await asyncio.sleep(1)
+        closing.cancel()
+        await asyncio.wait([closing])
+        new = PartitionTask(here, 0)
+        new.start()
+        await until(new, Phase.RUNNING)
+        answer.set()
+        await asyncio.sleep(1)
+        second = placed("o2")
+        log.broker.append(ORDERS, [Record(second.key, second.value, second.headers)])
+        await asyncio.sleep(10)
+        assert (str(new.phase), new.problem) == ("running", "")
+        assert sorted(state.key for state in new.fold().states()) == ["o1", "o2"], "an order is never read: its partition is deaf"
+        assert old.phase is Phase.CLOSED
+        await new.close(1)
+
+    run(story())
+
+
