@@ -18,6 +18,7 @@ from rich.console import Console
 
 from saga.app import App, find_app
 from saga.config import Config
+from saga.connect import open_log, remark, safety
 from saga.errors import Misconfigured, SagaError
 from saga.log.base import TopicPartition
 from saga.ops.commands import Chosen, Tool, login_name
@@ -28,7 +29,7 @@ from saga.ops.refold import Until
 from saga.ops.replay import Asked, parse_until
 from saga.ops.replay import replay as replay_journal
 from saga.ops.words import parse_duration
-from saga.orchestrate import open_log, orchestrate, safety
+from saga.orchestrate import orchestrate
 from saga.topics import problems, specs
 
 OK, FAILED, USAGE, PROBLEMS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -181,6 +182,8 @@ def topics_check(app: AppOption = None, output: FormatOption = Format.TABLE) -> 
 
 
 async def _topics(app: App, config: Config, output: Output, *, create: bool) -> int:
+    if said := remark(config):
+        messages.print(said, markup=False)
     replication, min_insync = safety(config)
     wanted = specs(app, replication=replication, min_insync=min_insync)
     log = open_log(config, "saga-cli")

@@ -1,5 +1,6 @@
 """Settings of a process: read once from the environment, frozen, passed down. Nothing else reads the environment.
 
+SAGA_LOG                file:PATH, a folder of this machine in the place of Kafka; empty: Kafka ("")
 SAGA_BOOTSTRAP          where Kafka answers, host:port[,host:port]
 SAGA_PREFIX             put before every topic and group name ("" by default)
 SAGA_GROUP              the consumer group of the orchestrators ("saga")
@@ -26,6 +27,7 @@ from saga.errors import Misconfigured
 
 @dataclass(frozen=True)
 class Config:
+    log: str = ""
     bootstrap: str = "127.0.0.1:9092"
     prefix: str = ""
     group: str = "saga"
@@ -37,6 +39,16 @@ class Config:
     snapshot_seconds: float = 3600.0
     history_days: float = 0.0
     security: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.log and not self.log_folder:
+            raise Misconfigured(f"SAGA_LOG={self.log!r} is neither empty, for Kafka at SAGA_BOOTSTRAP, nor file:PATH")
+
+    @property
+    def log_folder(self) -> str:
+        """PATH of SAGA_LOG=file:PATH, else ""."""
+        kind, _, path = self.log.partition(":")
+        return path if kind == "file" else ""
 
     @staticmethod
     def read(environment: Mapping[str, str] = os.environ) -> Config:

@@ -8,31 +8,14 @@ from collections.abc import Callable, Collection
 
 from saga.app import App
 from saga.config import Config
+from saga.connect import open_log, safety
 from saga.engine.messages import Message
 from saga.errors import Misconfigured
 from saga.log.base import Log, TopicPartition
-from saga.log.kafka import KafkaLog
 from saga.metrics import Metrics
 from saga.ops.http import application, serving
 from saga.runtime.worker import Worker, WorkerSettings
 from saga.topics import journal_spec, problems
-
-
-def open_log(config: Config, client: str) -> Log:
-    """The log that the settings name; still to be opened, inside a running loop."""
-    return KafkaLog(
-        config.bootstrap,
-        client_id=client,
-        prefix=config.prefix,
-        security=config.security,
-        timeout=config.timeout_seconds,
-        session_timeout=config.session_seconds,
-    )
-
-
-def safety(config: Config) -> tuple[int, int]:
-    """Replication and min.insync.replicas that the topics must have: 3 and 2, or with SAGA_DEV=1 just 1 and 1."""
-    return (1, 1) if config.dev else (3, 2)
 
 
 async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPartition], say: Callable[[str], None]) -> None:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from saga import SagaError
 from saga.config import Config
+from saga.connect import open_log
 from saga.engine.state import Phase
-from saga.log.kafka import KafkaLog
 from services.checkout.books import Books, read_books
 from services.checkout.notification import mail_name
 from services.checkout.saga import checkout
@@ -212,9 +212,9 @@ def _money_text(minor: int, currency: str) -> str:
     return ("−" if minor < 0 else "") + str(Money(minor=abs(minor), currency=currency))
 
 
-async def audit_now(bootstrap: str, config: Config, partitions: int) -> list[Finding]:
+async def audit_now(config: Config, partitions: int) -> list[Finding]:
     """Read all the books as they are now and check them."""
-    log = KafkaLog(bootstrap, client_id="audit", prefix=config.prefix, security=config.security, timeout=config.timeout_seconds)
+    log = open_log(config, "audit")
     await log.open()
     try:
         return audit(await read_books(SETTINGS, log, partitions))
@@ -227,7 +227,7 @@ def main() -> int:
 
     config = Config.read()
     try:
-        findings = asyncio.run(audit_now(config.bootstrap, config, app.partitions))
+        findings = asyncio.run(audit_now(config, app.partitions))
     except SagaError as error:
         print(f"the books cannot be read: {error}", file=sys.stderr)
         return 2

@@ -27,7 +27,7 @@ from infra.broker import BrokerUnavailable
 from infra.broker.settings import free_ports
 from saga import SagaError
 from saga.config import Config
-from saga.log.kafka import KafkaLog
+from saga.connect import open_log
 from services.checkout.crew import FOLDER, ROOT, Crew, DemoFailed, stop_kept
 from services.checkout.settings import HERE, SERVICES
 from services.checkout.watch import Ownership, Watch
@@ -65,7 +65,7 @@ class Demo:
         partitions = self._bring_up()
         await self._until_ready()
         config = Config.read(self.crew.environment)
-        log = KafkaLog(config.bootstrap, client_id="demo", prefix=config.prefix, security=config.security)
+        log = open_log(config, "demo")
         await log.open()
         following = asyncio.create_task(self.watch.follow(log, partitions))
         showing = asyncio.create_task(self._show_progress())

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from saga import Participant, ParticipantRunner, SagaError, Store
 from saga.config import Config
-from saga.log.kafka import KafkaLog
+from saga.connect import open_log
 from services.checkout.settings import SETTINGS
 from services.checkout.web import serve
 
@@ -36,14 +36,7 @@ async def run_service(service: Service, stop: asyncio.Event) -> None:
     config, name = Config.read(), service.participant.name
     SETTINGS.data.mkdir(parents=True, exist_ok=True)
     store = Store(SETTINGS.database(name), tables=service.tables)
-    log = KafkaLog(
-        config.bootstrap,
-        client_id=name,
-        prefix=config.prefix,
-        security=config.security,
-        timeout=config.timeout_seconds,
-        session_timeout=config.session_seconds,
-    )
+    log = open_log(config, name)
     try:
         if service.prepare:
             await store.run(service.prepare)
