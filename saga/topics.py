@@ -23,7 +23,6 @@ KEEP_DEADLETTERS = 30 * DAY  # a person has to look at them
 MAX_JOURNAL_BATCH = 4 * 1024 * 1024  # bytes; the largest decision that is ever written, with its instance's whole data
 FOR_EVER = -1
 
-EXACT = ("cleanup.policy", "message.timestamp.type", "unclean.leader.election.enable")
 AT_LEAST = ("retention.ms", "retention.bytes", "max.message.bytes", "min.insync.replicas")
 
 # What an acknowledged record relies on: it stands on min.insync.replicas brokers, and none that lacks it may become leader.

@@ -221,7 +221,7 @@ class Draft:
             self.announce("resumed")
 
     def end(self, phase: Phase) -> None:
-        """The one outcome (P1 of the README): told with the data, and remembered for a while (S6)."""
+        """The one outcome: told with the data, and remembered for a while (S6)."""
         self.state.phase = phase
         self.state.ended = self.now
         self.state.keep_until = self.now + round(self.saga.remember.total_seconds() * 1000)

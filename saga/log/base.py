@@ -5,7 +5,8 @@ Three facts are relied upon, and nothing else:
 2. The answer to an append tells the offset where the batch really stands.
 3. A group gives each partition of a topic to one live member at a time, more or less (less: a paused member may not know yet).
 
-Two adapters pass one contract suite (`tests/log`): `memory` (deterministic, for tests and simulation) and `kafka` (production).
+Three adapters pass one contract suite (`tests/log`): `memory` (deterministic, for tests and simulation), `file` (SQLite in a folder,
+for one machine without a broker) and `kafka` (production).
 """
 
 from __future__ import annotations

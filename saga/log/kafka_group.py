@@ -34,7 +34,7 @@ FOREVER_MS = 7 * 24 * 3600 * 1000  # the limit between polls of records; there a
 
 
 class _Callbacks(ConsumerRebalanceListener):  # type: ignore[misc]
-    """What one consumer of the group reports; after `silence` it reports nothing more."""
+    """What one consumer of the group reports; once `silenced` it reports nothing more."""
 
     def __init__(self, membership: KafkaMembership, consumer: Any) -> None:
         self._membership = membership

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from saga.cloudevents import CloudEvent, header_fields, iso_time, parse, parse_time
+from saga.cloudevents import CloudEvent, iso_time, parse, parse_time
 from saga.engine.messages import EXPIRED, FAILED, NOTHING, Command, Event, Message, events_topic
 from saga.errors import Unreadable
 from saga.log.base import StoredRecord
@@ -62,7 +62,7 @@ class Address:
 
         `command_id`: the subject's, when the answer is kept as the execute's own.
         """
-        to = self if not command_id else _as_execute(self, command_id)
+        to = self if not command_id else replace(self, command_id=command_id, action=Action.EXECUTE)
         type = message.__type__ if message else NOTHING
         data = message.model_dump(mode="json") if message else {}
         return to._answer(outcome, type, f"{to.command_id}:reply", data, now)
@@ -120,11 +120,6 @@ def read_address(record: StoredRecord, fields: Mapping[str, str], service: str) 
     )
 
 
-def read_fields(record: StoredRecord) -> dict[str, str]:
-    """A record's CloudEvents headers. Raises Unreadable."""
-    return header_fields(record.headers)
-
-
 def read_command(address: Address, fields: Mapping[str, str], handlers: Mapping[str, Handler]) -> Received:
     """The command at an address. Raises Unreadable, with a reason, for one that no try will ever make work."""
     event = parse(address.record, fields)
@@ -165,16 +160,3 @@ def _started(instance: str, decided: int) -> int:
 
 def _number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and 0 < len(text) < 10
-
-
-def _as_execute(address: Address, command_id: str) -> Address:
-    return Address(
-        record=address.record,
-        service=address.service,
-        command_id=command_id,
-        instance=address.instance,
-        action=Action.EXECUTE,
-        attempt=address.attempt,
-        subject=address.subject,
-        traceparent=address.traceparent,
-    )

@@ -18,10 +18,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from saga.cloudevents import header_fields
 from saga.engine.messages import Message
 from saga.errors import Unreadable
 from saga.log.base import Record, StoredRecord
-from saga.participant.command import Address, Received, read_address, read_command, read_fields
+from saga.participant.command import Address, Received, read_address, read_command
 from saga.participant.group import GroupCommit
 from saga.participant.inbox import Action, Do
 from saga.participant.outbox import MAX_RECORD, Departure
@@ -65,7 +66,7 @@ class Execution:
         label = "other"
         address: Address | None = None
         try:
-            fields = read_fields(record)
+            fields = header_fields(record.headers)
             address = read_address(record, fields, self._participant.name)
             if address is None:
                 raise Unreadable("no-address", "sagacommand, sagainstance and sagaattempt must say whom to answer")

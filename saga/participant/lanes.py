@@ -13,9 +13,8 @@ AGAIN = 1.0  # seconds until a record is handled again that the kit itself faile
 
 logger = logging.getLogger("saga.participant")
 
-Lane = tuple[
-    int, bytes | None
-]  # partition and key: a key never stands in two, and records without a key keep their partition's order
+# Partition and key: a key never stands in two, and records without a key keep their partition's order.
+Lane = tuple[int, bytes | None]
 
 
 class Lanes:

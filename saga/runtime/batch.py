@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from saga.cloudevents import header_fields, parse
 from saga.engine.apply import apply
@@ -79,7 +78,6 @@ class Batch:
             if (size := _size(record)) > MAX_INPUT_BYTES:
                 raise Unreadable("too-large", f"the record has {size} bytes; at most {MAX_INPUT_BYTES} are possible")
             event = parse(record, fields)
-            _check_depth(event.data)
         except Unreadable as error:
             self._set_aside(record, Input(Kind.OTHER, origin=origin, at=at), error)
             return
@@ -174,14 +172,6 @@ def _size(record: StoredRecord) -> int:
     return (
         len(record.key or b"") + len(record.value or b"") + sum(len(name.encode()) + len(value) for name, value in record.headers)
     )
-
-
-def _check_depth(data: Any) -> None:
-    """A value that can be read but not be written inside a decision, which is deeper, would stop the partition at its commit."""
-    try:
-        encode([[[[[[[[data]]]]]]]])
-    except TypeError as error:
-        raise Unreadable("json", f"it is nested too deeply: {error}") from None
 
 
 def _weight(decision: Decision) -> int:
