@@ -47,7 +47,7 @@ def give_up_verifying(draft: Draft, name: str, why: str) -> None:
 def settle_unknown(draft: Draft, name: str, why: str) -> None:
     """A step got no answer and will get no further attempt: what then, by its policy (S14, S21)."""
     state, step = draft.state, draft.step(name)
-    policy = step.unknown or ("verify" if step.finder else "compensate" if step.compensation_class else "park")
+    policy = step.when_unknown()
     going_back = state.phase is Phase.COMPENSATING and not step.pivot
     if policy == "park" and (step.unknown == "park" or not going_back):
         draft.set(name, waits=Waits.OPERATOR, due=None, answer="unknown", reason=why)

@@ -26,7 +26,16 @@ from pydantic import BaseModel
 
 from saga.engine.graph import Graph
 from saga.engine.messages import Command, Event, Message
-from saga.engine.policy import DEFAULT_REMEMBER, DEFAULT_RETRY, DEFAULT_TIMEOUT, Retry, Unknown
+from saga.engine.policy import (
+    COMPENSATE_RETRY,
+    DEFAULT_REMEMBER,
+    DEFAULT_RETRY,
+    DEFAULT_TIMEOUT,
+    VERIFY_RETRY,
+    Retry,
+    Unknown,
+)
+from saga.engine.state import Action
 from saga.errors import DefinitionError
 
 MOMENT = timedelta(milliseconds=1)  # the engine's clock knows nothing shorter
@@ -111,6 +120,22 @@ class Step(Node, Generic[D, C_co]):
             )
         self.finder, self.finder_class = function, found
         return function
+
+    def command_for(self, action: Action) -> type[Command[Any]] | None:
+        """The command that is sent for an action; None if this step has none."""
+        classes = {
+            Action.EXECUTE: self.command_class,
+            Action.VERIFY: self.finder_class,
+            Action.COMPENSATE: self.compensation_class,
+        }
+        return classes[action]
+
+    def retry_for(self, action: Action) -> Retry:
+        return {Action.EXECUTE: self.retry, Action.VERIFY: VERIFY_RETRY, Action.COMPENSATE: COMPENSATE_RETRY}[action]
+
+    def when_unknown(self) -> Unknown:
+        """What follows when the last attempt got no answer (S14): as it was written, else whatever the step can."""
+        return self.unknown or ("verify" if self.finder else "compensate" if self.compensation_class else "park")
 
     def _once(self, there: object, what: str, function: Callable[..., Any]) -> None:
         if there is not None:

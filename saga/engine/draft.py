@@ -17,15 +17,7 @@ from pydantic import BaseModel, ValidationError
 from saga.engine.decision import Announce, Output, Send
 from saga.engine.definition import Saga, Step
 from saga.engine.messages import Command
-from saga.engine.policy import (
-    COMPENSATE_RETRY,
-    DEFAULT_TIMEOUT,
-    MAX_DATA_BYTES,
-    MAX_OUTPUT_BYTES,
-    MAX_SENT_BYTES,
-    VERIFY_RETRY,
-    Retry,
-)
+from saga.engine.policy import DEFAULT_TIMEOUT, MAX_DATA_BYTES, MAX_OUTPUT_BYTES, MAX_SENT_BYTES
 from saga.engine.state import ACTION_OF, ROUND_OF, Action, Instance, Parked, Phase, Status, StepState, Waits, command_id
 
 
@@ -158,7 +150,8 @@ class Draft:
     def _send(self, name: str, data: Any) -> None:
         step, state = self.step(name), self.state.steps[name]
         action = ACTION_OF[state.status]
-        command = self.command_class(name, action)
+        command = step.command_for(action)
+        assert command is not None, f"{name} has nothing to {action} with"
         # Only an execute command may wait for the deadline; a compensation is beyond it and must not wait for ever (S4, S23).
         timeout = step.timeout if action is Action.EXECUTE else step.timeout or DEFAULT_TIMEOUT
         due = None if timeout is None else self.now + round(timeout.total_seconds() * 1000)
@@ -178,22 +171,8 @@ class Draft:
         sent = [output.data for output in self.outputs if isinstance(output, Send)]
         self._written(name, sent, "the commands of one decision", MAX_OUTPUT_BYTES)
 
-    def command_class(self, name: str, action: Action) -> type[Command[Any]]:
-        step = self.step(name)
-        by_action = {
-            Action.EXECUTE: step.command_class,
-            Action.VERIFY: step.finder_class,
-            Action.COMPENSATE: step.compensation_class,
-        }
-        found: type[Command[Any]] | None = by_action[action]
-        assert found is not None, f"{name} has nothing to {action} with"
-        return found
-
     def command_id(self, name: str, action: Action) -> str:
         return command_id(self.state.id, name, action, getattr(self.state.steps[name], ROUND_OF[action]))
-
-    def retry_policy(self, name: str, action: Action) -> Retry:
-        return {Action.EXECUTE: self.step(name).retry, Action.VERIFY: VERIFY_RETRY, Action.COMPENSATE: COMPENSATE_RETRY}[action]
 
     # --- telling others -----------------------------------------------------------------------------------------------------------
 

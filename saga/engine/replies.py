@@ -24,7 +24,7 @@ from saga.engine.advance import give_up_verifying, settle_unknown, turn_back
 from saga.engine.decision import Input
 from saga.engine.draft import Draft
 from saga.engine.messages import PROTOCOL_TYPES, events_topic
-from saga.engine.state import ROUND_OF, Action, Cause, Phase, Status, StepState, Waits, command_id
+from saga.engine.state import ACTION_OF, ROUND_OF, Action, Cause, Phase, Status, StepState, Waits, command_id
 
 
 class Ignored(Exception):
@@ -90,9 +90,7 @@ class Reply:
         return name, action
 
     def _message(self, draft: Draft) -> Any:
-        step = draft.step(self.step)
-        classes = {Action.EXECUTE: step.command_class, Action.VERIFY: step.finder_class, Action.COMPENSATE: step.compensation_class}
-        command = classes[self.action]
+        command = draft.step(self.step).command_for(self.action)
         if command is None:
             raise Ignored("unmatched", f"{self.step} has nothing to {self.action} with")
         if self.input.topic != events_topic(command.__service__):
@@ -231,10 +229,8 @@ _TABLE: dict[tuple[Action, Outcome, Status], _Handler] = {
 def attempt_failed(draft: Draft, name: str, why: str) -> None:
     """An attempt failed or timed out: the next one after a pause, or none (S13)."""
     state = draft.state.steps[name]
-    action = {Status.EXECUTING: Action.EXECUTE, Status.VERIFYING: Action.VERIFY, Status.COMPENSATING: Action.COMPENSATE}[
-        state.status
-    ]
-    policy = draft.retry_policy(name, action)
+    action = ACTION_OF[state.status]
+    policy = draft.step(name).retry_for(action)
     failures = state.attempt - state.first + 1
     retriable = draft.saga.graph.retriable(name)
     given_up = action is Action.EXECUTE and not retriable and (draft.state.phase is Phase.COMPENSATING or draft.state.deadline_over)

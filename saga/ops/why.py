@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from saga.engine.definition import Saga, Step
-from saga.engine.policy import COMPENSATE_RETRY, VERIFY_RETRY
 from saga.engine.state import ACTION_OF, Action, Cause, Instance, Parked, Phase, StepState, Waits
 from saga.ops.words import ago, duration, last_line, moment, plain
 
@@ -127,19 +126,14 @@ class _Speaker:
         return f"in {duration(left)}" if left > 0 else "now"
 
     def _who(self, name: str, action: Action) -> str:
-        step = self._step(name)
-        classes = step and {
-            Action.EXECUTE: step.command_class,
-            Action.VERIFY: step.finder_class,
-            Action.COMPENSATE: step.compensation_class,
-        }
-        found = classes[action] if classes else None
-        return f"the reply of {found.__service__}" if found is not None else "the reply"
+        definition = self._step(name)
+        command = definition.command_for(action) if definition is not None else None
+        return f"the reply of {command.__service__}" if command is not None else "the reply"
 
     def _of(self, name: str, step: StepState, attempt: int) -> str:
         if (definition := self._step(name)) is None or self._endless(name):
             return str(attempt)
-        return f"{attempt} of {step.first - 1 + self._attempts(definition, ACTION_OF[step.status])}"
+        return f"{attempt} of {step.first - 1 + definition.retry_for(ACTION_OF[step.status]).attempts}"
 
     def _then(self, name: str, step: StepState) -> str:
         """What the engine will do when this attempt gets no answer (S13, S14)."""
@@ -147,7 +141,7 @@ class _Speaker:
             return ""
         action = ACTION_OF[step.status]
         back = self.state.phase is Phase.COMPENSATING
-        last = step.attempt - step.first + 1 >= self._attempts(definition, action)
+        last = step.attempt - step.first + 1 >= definition.retry_for(action).attempts
         given_up = action is Action.EXECUTE and (back or self.state.deadline_over)
         if self._endless(name) or not (last or given_up):
             return f", then attempt {step.attempt + 1}"
@@ -155,20 +149,14 @@ class _Speaker:
             return (
                 ", then an operator must help" if not (back and action is Action.VERIFY and not definition.pivot) else ", then back"
             )
-        policy = definition.unknown or (
-            "verify" if definition.finder else "compensate" if definition.compensation_class else "park"
-        )
         return {
             "verify": ", then it asks whether it happened",
             "compensate": ", then it compensates",
             "park": ", then an operator must decide",
-        }[policy]
+        }[definition.when_unknown()]
 
     def _step(self, name: str) -> Step[Any, Any] | None:
         return self.saga.steps.get(name) if self.saga is not None else None
 
     def _endless(self, name: str) -> bool:
         return self.saga is not None and self.saga.graph.retriable(name)
-
-    def _attempts(self, definition: Step[Any, Any], action: Action) -> int:
-        return {Action.EXECUTE: definition.retry, Action.VERIFY: VERIFY_RETRY, Action.COMPENSATE: COMPENSATE_RETRY}[action].attempts
