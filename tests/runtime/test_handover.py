@@ -22,7 +22,7 @@ from saga.testing.clock import run
 from tests.runtime.kit import HERE, ORDERS, TOPICS, Counting, Pen, open_log, placed
 from tests.simulation.sagas import book
 
-COUNTS = {name: 1 for name in TOPICS if name == "saga.requests" or name.endswith(".events") and not name.startswith("saga.")}
+COUNTS = {name: 1 for name in TOPICS if name == "saga.requests" or (name.endswith(".events") and not name.startswith("saga."))}
 
 
 def surroundings(log: Any) -> Surroundings:
@@ -31,9 +31,12 @@ def surroundings(log: Any) -> Surroundings:
     return Surroundings(log, reader, lambda n: Place(n, 1, book()), settings, "earliest", COUNTS, Metrics(), Random(1))
 
 
-async def until(task: PartitionTask, phase: Phase) -> None:
-    while task.phase is not phase:
+async def until(task: PartitionTask, *phases: Phase) -> None:
+    for _ in range(1000):
+        if task.phase in phases:
+            return
         await asyncio.sleep(0.01)
+    raise AssertionError(f"it is {task.phase}, not {phases}")
 
 
 def foreign(number: int) -> Record:
@@ -57,8 +60,7 @@ def test_retention_may_delete_what_was_read_though_nothing_of_it_was_decided() -
         log.broker.trim(ORDERS, 50)
         again = PartitionTask(here, 0)
         again.start()
-        while again.phase not in (Phase.RUNNING, Phase.STOPPED):
-            await asyncio.sleep(0.01)
+        await until(again, Phase.RUNNING, Phase.STOPPED)
         assert again.problem == "", "inputs that were read long ago count as lost: the partition stops for nothing"
         await again.close(1)
 
@@ -142,5 +144,3 @@ def test_a_task_whose_close_is_cut_short_leaves_its_successor_alone() -> None:
         await new.close(1)
 
     run(story())
-
-
