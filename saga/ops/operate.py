@@ -88,7 +88,7 @@ class Operator:
             return []
         # Begin to follow before anything is sent: what is decided about it stands behind the end of now.
         bounds = await self._log.bounds(sorted(journals))
-        folds = {partition: Fold(partition, found.end) for partition, found in bounds.items()}
+        folds = {partition: Fold(partition, found.end, follows=True) for partition, found in bounds.items()}
         reader = self._log.reader()
         sending = asyncio.create_task(self._send_all(targets, len(partitions)))
         try:

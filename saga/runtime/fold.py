@@ -74,11 +74,13 @@ class Batch:
 
 
 class Fold:
-    """The state of one journal partition up to `next`, the offset of the record that comes next."""
+    """The state of one journal partition up to `next`, the offset of the record that comes next.
 
-    def __init__(self, partition: TopicPartition, start: int = 0) -> None:
+    `follows`: it begins at the end of some batch, only to hear what is decided from there on; so it never knows all instances.
+    """
+
+    def __init__(self, partition: TopicPartition, start: int = 0, *, follows: bool = False) -> None:
         self.partition = partition
-        self.start = start
         self.next = start
         self.partitions: int | None = None  # P, as the journal says
         self.owner = ""
@@ -95,6 +97,7 @@ class Fold:
         self.snapshot_size = 0  # bytes of the last complete snapshot
         self.snapshot_now = 0  # when the last complete snapshot began
         self.grown = 0  # bytes of decisions since then; one that an owner left unfinished saves nobody a long restore
+        self._snapshot_expected = start if start > 0 and not follows else None  # where a fold that is to know all instances begins
         self._begun_now = 0
         self._grown_since_begin = 0
         self._snapshot_id = ""
@@ -113,7 +116,7 @@ class Fold:
         if record.offset != self.next:
             raise Corrupt(f"{self.partition}: offset {record.offset} follows {self.next - 1}; records are missing")
         value = decode(record)
-        begins = record.offset > 0 and record.offset == self.start
+        begins = record.offset == self._snapshot_expected
         self._require(not begins or value["kind"] == "snapshot.begin", record.offset, "no snapshot begins here, so no fold can")
         self.next += 1
         try:
