@@ -10,13 +10,14 @@ export PIP_ROOT_USER_ACTION := ignore
 .PHONY: help demo test check lint clean
 
 help:
-	@echo "make demo    orders through five services over a real Kafka; KEEP=1 leaves it up"
+	@echo "make demo    orders through five services over a real Kafka; KEEP=1 leaves it up;"
+	@echo "             SAGA_LOG=file:.demo/log does without Kafka"
 	@echo "make test    everything, on a real Kafka and a real PostgreSQL"
 	@echo "make check   what needs no server: style, types, the fast tests"
 	@echo "make clean   stop what runs in this folder and remove all that was made in it"
 
 demo: $(READY)
-	@infra/prepare.sh demo
+	@[ -n "$$SAGA_LOG$$SAGA_BOOTSTRAP" ] || infra/prepare.sh demo
 	KEEP=$(KEEP) $(BIN)/python -m services.checkout.demo
 
 test: lint

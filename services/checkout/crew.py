@@ -12,7 +12,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from infra.broker import Broker
+from infra.broker import Broker, BrokerUnavailable
+from infra.broker.jars import java, libs
 from infra.process import command_line, halt, last_lines, spawn
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +98,16 @@ class Crew:
         draft = self.folder / "processes.draft"
         draft.write_text(json.dumps(pids))
         draft.replace(self.folder / "processes.json")
+
+
+def no_kafka() -> str:
+    """Why no Kafka can be started here, in a line (no Java, or no way to fetch it); "" if one can."""
+    try:
+        java()
+        libs()
+    except BrokerUnavailable as reason:
+        return str(reason).splitlines()[0]
+    return ""
 
 
 def stop_kept(folder: Path = FOLDER) -> int:

@@ -2,8 +2,9 @@
 
     python -m services.checkout.demo [--orders N] [--rate R] [--keep] [--stop]
 
-It starts a Kafka of its own, or uses the one that SAGA_BOOTSTRAP names; everything else it needs it makes in .demo, and removes. With
---keep (or KEEP=1) all stays up at the end, and --stop ends that. Exit code 0 if every order has an outcome and all books agree.
+It starts a Kafka of its own, or uses the one that SAGA_BOOTSTRAP names, or the file log that SAGA_LOG names; where there is neither Java
+nor Maven for a Kafka it takes a file log by itself. Everything else it needs it makes in .demo, and removes. With --keep (or KEEP=1)
+all stays up at the end, and --stop ends that. Exit code 0 if every order has an outcome and all books agree.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from infra.broker.settings import free_ports
 from saga import SagaError
 from saga.config import Config
 from saga.connect import open_log
-from services.checkout.crew import FOLDER, ROOT, Crew, DemoFailed, stop_kept
+from services.checkout.crew import FOLDER, ROOT, Crew, DemoFailed, no_kafka, stop_kept
 from services.checkout.settings import HERE, SERVICES
 from services.checkout.watch import Ownership, Watch
 
@@ -90,12 +91,7 @@ class Demo:
         environment = self.crew.environment
         order, gateway, first, second = (f"127.0.0.1:{port}" for port in self._ports)
         environment |= {"CHECKOUT_ORDER_HTTP": order, "CHECKOUT_GATEWAY_HTTP": gateway}
-        if environment.get("SAGA_BOOTSTRAP"):
-            environment.setdefault("SAGA_PREFIX", f"demo-{int(time.time())}-")
-            self.say(f"Kafka at {environment['SAGA_BOOTSTRAP']}, topics begin with {environment['SAGA_PREFIX']!r} and stay there")
-        else:
-            self.say("starting Kafka")
-            environment["SAGA_BOOTSTRAP"] = self.crew.start_broker()
+        self._choose_log()
         if self.crew.run("saga.cli", "topics", "apply") != 0:
             raise DemoFailed("the topics could not be created")
         self.say("starting the payment gateway, five services and two orchestrators")
@@ -106,6 +102,20 @@ class Demo:
         from services import app  # here, since it reads the environment of the services, which has only now been made
 
         return app.partitions
+
+    def _choose_log(self) -> None:
+        """What SAGA_LOG or SAGA_BOOTSTRAP names; else a Kafka of our own; else, where there is no way to one, a file log."""
+        environment = self.crew.environment
+        if given := environment.get("SAGA_LOG") or environment.get("SAGA_BOOTSTRAP"):
+            prefix = environment.setdefault("SAGA_PREFIX", f"demo-{int(time.time())}-")
+            kafka = f"Kafka at {given}, topics begin with {prefix!r} and stay there"
+            self.say(f"the log is {given}, in a folder {prefix}" if environment.get("SAGA_LOG") else kafka)
+        elif reason := no_kafka():
+            environment["SAGA_LOG"] = f"file:{FOLDER / 'log'}"
+            self.say(f"no Kafka here, so the same on a file log in {FOLDER.relative_to(ROOT)}/log: {reason}")
+        else:
+            self.say("starting Kafka")
+            environment["SAGA_BOOTSTRAP"] = self.crew.start_broker()
 
     async def _until_ready(self) -> None:
         order, gateway, first, second = (f"http://127.0.0.1:{port}" for port in self._ports)
@@ -277,7 +287,9 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _tell_how_to_look(crew: Crew) -> None:
     environment, folder = crew.environment, FOLDER.relative_to(ROOT)
-    set_them = " ".join(f"{name}={environment[name]}" for name in ("SAGA_BOOTSTRAP", "SAGA_PREFIX") if environment.get(name))
+    set_them = " ".join(
+        f"{name}={environment[name]}" for name in ("SAGA_LOG", "SAGA_BOOTSTRAP", "SAGA_PREFIX") if environment.get(name)
+    )
     print(f"""
 Everything is still up. To look at it:
   {set_them} .venv/bin/saga list
