@@ -6,11 +6,16 @@ absurd, becomes one decision; deciding works on a copy; and what leaves is part 
 
 The order of the questions below is the order in which they are asked:
 
-    1. Was this input decided before? (S11)             → nothing changes
-    2. Is it a start?                                    → a new instance; or a repeat, or a conflict (S6)
-    3. Has the saga ended, or is it another version?    → nothing changes; or it parks (S5)
-    4. Is the instance held by an operator's decision?   → the input is kept, in order (S29)
-    5. Take it: move its step, then everything that follows (`replies`, `advance`)
+    1. Is it a start that only another saga can take?    → a dead letter (S8)
+    2. Is there no instance yet?                         → a start makes one (S6); anything else is unmatched
+    3. Was this input decided before? (S11)              → nothing changes
+    4. Is it a start?                                    → a repeat, or a conflict (S6)
+    5. Is it for another run, or a timer while parked?   → nothing changes
+    6. Is its version not the registered one?            → it parks; or, where it has ended, nothing changes (S5)
+    7. Is it an operator's?                              → what is parked goes on, or the action is refused (S30)
+    8. Is the instance parked until a `retry`?           → the input is kept, in order (S29)
+    9. Has it taken all the decisions it may?            → it parks (S32)
+   10. Take it: move its step, then everything that follows (`replies`, `advance`)
 """
 
 from __future__ import annotations
@@ -31,6 +36,8 @@ from saga.engine.policy import MAX_DECISIONS, MAX_KEPT, MAX_KEPT_BYTES
 from saga.engine.replies import Contradiction, Ignored, attempt_failed, take_reply
 from saga.engine.state import Cause, Instance, Phase, Status, Waits, instance_id
 from saga.errors import Unreadable
+
+_NO_SAGA: Any = None  # a draft that only parks asks nothing of its definition
 
 
 def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, now: int, key: str = "") -> Decision:
@@ -141,14 +148,11 @@ def _other_version(saga: Saga[Any, Any] | None, state: Instance, given: Input, n
     detail = f"the instance runs version {state.version}; {state.saga!r} {there}"
     if given.kind is Kind.OPERATOR:
         return _nothing(state, given, "operator-refused", detail)
-    draft = Draft(saga, state.copy(), now) if saga is not None else Draft(_NO_SAGA, state.copy(), now)
+    draft = Draft(_NO_SAGA, state.copy(), now)
     if state.parked is None or not state.parked.holds:
         draft.park("version", detail=detail, holds=True)
     note, detail = _keep(draft, given, "kept")
     return _decision(state, draft, given, note, detail)
-
-
-_NO_SAGA: Any = None  # a draft that only parks asks nothing of its definition
 
 
 def _try(draft: Draft, given: Input, *, believe: bool = False) -> tuple[Draft, str, str]:

@@ -142,5 +142,10 @@ class Decision:
     outputs: tuple[Output, ...] = ()
 
     @property
+    def saga(self) -> str:
+        """The name of the instance's saga; "" if there is no instance."""
+        return self.instance.partition(":")[0]
+
+    @property
     def ignored(self) -> bool:
         return not self.patch and self.data is None

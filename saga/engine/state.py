@@ -227,6 +227,12 @@ def command_id(instance: str, step: str, action: Action, round: int) -> str:
     return f"{instance}:{step}:{action}" + (f"~{round}" if round > 1 else "")
 
 
+def step_and_action(command: str) -> tuple[str, str]:
+    """The step and the action of a command id, without its round; "" for what is not there: a reply may echo anything."""
+    parts = command.split(":")
+    return parts[3] if len(parts) > 3 else "", parts[4].partition("~")[0] if len(parts) > 4 else ""
+
+
 def _base36(number: int) -> str:
     digits = ""
     while number:

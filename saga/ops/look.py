@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from saga.engine.apply import apply
 from saga.engine.decision import Decision, Send
-from saga.engine.state import Instance
+from saga.engine.state import Instance, step_and_action
 from saga.errors import Corrupt, Misconfigured
 from saga.log.base import Log, TopicPartition
 from saga.log.partition import home
@@ -56,14 +56,9 @@ class History:
         for moment in self.moments:
             for output in moment.decision.outputs:
                 if isinstance(output, Send):
-                    found[step_of(output.command)] = moment.at
+                    step, _ = step_and_action(output.command)
+                    found[step] = moment.at
         return found
-
-
-def step_of(command: str) -> str:
-    """The step that a command id names."""
-    parts = command.split(":")
-    return parts[3] if len(parts) > 3 else ""
 
 
 class Histories:
@@ -80,8 +75,8 @@ class Histories:
             if value["kind"] == "snapshot.part" and value["instance"]["key"] == self.key:
                 self._know(Instance.from_json(value["instance"]))
         for offset, decision in enumerate(batch.decisions, batch.base + len(batch.snapshot)):
-            if decision.key == self.key and decision.seq and self._wanted(saga := decision.instance.split(":", 1)[0]):
-                self._add(self._history(saga), offset, decision, batch.commit["now"])
+            if decision.key == self.key and decision.seq and self._wanted(decision.saga):
+                self._add(self._history(decision.saga), offset, decision, batch.commit["now"])
 
     def _wanted(self, saga: str) -> bool:
         return self.saga in (None, saga)

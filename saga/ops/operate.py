@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from saga.cloudevents import CloudEvent, iso_time
 from saga.engine.book import RETRY
 from saga.engine.decision import Decision, Send
-from saga.engine.state import Parked
+from saga.engine.state import Parked, step_and_action
 from saga.errors import Unavailable
 from saga.log.base import Log, Outgoing, TopicPartition
 from saga.log.partition import home
-from saga.ops.look import Journals, step_of
+from saga.ops.look import Journals
 from saga.ops.why import parked_because
 from saga.ops.words import plain
 from saga.runtime.codec import REQUESTS
@@ -166,7 +166,7 @@ def what_came(target: Target, decision: Decision) -> Answer:
         return Answer(target, Came.REFUSED, plain(decision.detail or decision.note))
     if parked := decision.patch.get("parked"):
         return Answer(target, Came.PARKED, f"it parked again: {parked_because(Parked(**parked))}")
-    sent = [plain(step_of(output.command)) for output in decision.outputs if isinstance(output, Send)]
+    sent = [plain(step_and_action(output.command)[0]) for output in decision.outputs if isinstance(output, Send)]
     if sent:
         return Answer(target, Came.RETRIED, f"it goes on with {', '.join(sent)}")
     return Answer(target, Came.RETRIED, "it ended" if "ended" in decision.patch else "it goes on")

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from saga.engine.decision import Announce, DeadLetter, Decision, Kind, Send
 from saga.engine.definition import Saga
 from saga.engine.messages import PROTOCOL_TYPES
-from saga.engine.state import Action, Cause, Instance, Parked, Phase, Status, StepState, Waits
-from saga.ops.look import History, Moment, step_of
+from saga.engine.state import Action, Cause, Instance, Parked, Phase, Status, StepState, Waits, step_and_action
+from saga.ops.look import History, Moment
 from saga.ops.why import because, label, parked_because, why
 from saga.ops.words import ago, brief, changes, clock, day, duration, last_line, plain
 
@@ -112,10 +112,9 @@ def _speaker(decision: Decision) -> str:
 
 def _about(attributes: Mapping[str, str]) -> tuple[str, str, str]:
     """Step, action and attempt that a reply echoes."""
-    parts = attributes.get("sagacommand", "").split(":")
-    action = parts[4].partition("~")[0] if len(parts) > 4 else ""
+    step, action = step_and_action(attributes.get("sagacommand", ""))
     known = action if action in tuple(Action) else Action.EXECUTE
-    return plain(step_of(attributes.get("sagacommand", ""))), known, plain(attributes.get("sagaattempt", ""))
+    return plain(step), known, plain(attributes.get("sagaattempt", ""))
 
 
 def _timer(moment: Moment, step: str) -> str:
@@ -243,7 +242,7 @@ def _data(moment: Moment) -> list[str]:
 def _outputs(decision: Decision) -> Iterator[tuple[Tone, str]]:
     for output in decision.outputs:
         if isinstance(output, Send):
-            step = plain(step_of(output.command))
+            step = plain(step_and_action(output.command)[0])
             to = {Action.COMPENSATE: f"compensates {step}", Action.VERIFY: f"asks about {step}"}.get(Action(output.action), step)
             again = f", attempt {output.attempt}" if output.attempt > 1 else ""
             yield Tone.PLAIN, f"→ {to}{again}: {output.type}"

@@ -58,7 +58,7 @@ class Batch:
 
     def result(self, decision: Decision) -> Instance | None:
         """The state that this batch leaves of a decision's instance."""
-        return self._overlay.get(Slot(decision.instance.split(":", 1)[0], decision.key)) if decision.seq else None
+        return self._overlay.get(Slot(decision.saga, decision.key)) if decision.seq else None
 
     def results(self) -> Iterator[tuple[Slot, Instance]]:
         yield from self._overlay.items()

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from saga.engine.decision import DeadLetter, Decision, Forward, Send
-from saga.engine.state import ACTION_OF, ENDED, Instance, Waits
+from saga.engine.replies import Outcome
+from saga.engine.state import ACTION_OF, ENDED, Instance, Waits, step_and_action
 from saga.metrics import Metrics
 from saga.runtime.fold import Slot
 
-OUTCOMES = frozenset({"done", "refused", "failed", "nothing", "expired"})  # notes of replies that settled something
+OUTCOMES = frozenset(map(str, Outcome))  # notes of replies that settled something
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Census:
             elif isinstance(output, Forward):
                 metrics.forwarded.inc()
             elif isinstance(output, Send) and state is not None:
-                step = output.command.split(":")[3]
+                step, _ = step_and_action(output.command)
                 metrics.attempts.labels(metrics.label(state.saga), metrics.label(step), output.action, "sent").inc()
         if decision.note in ("inputs", "forwarded", "deadletter"):
             return  # nothing of an instance's, or counted above
@@ -91,9 +92,8 @@ class Census:
             if step.get("waits") == "operator" and step.get("status") == "compensating":
                 metrics.compensation_failed.labels(saga, metrics.label(name)).inc()
         if decision.input.kind == "reply" and decision.note in OUTCOMES:  # one that was only kept may have any command id at all
-            command = decision.input.attributes["sagacommand"].split(":")
-            step_name, action = metrics.label(command[3]), command[4].split("~")[0]
-            metrics.attempts.labels(saga, step_name, action, decision.note).inc()
+            name, action = step_and_action(decision.input.attributes["sagacommand"])
+            metrics.attempts.labels(saga, metrics.label(name), action, decision.note).inc()
         elif decision.note == "timed-out":
             status = decision.patch.get("steps", {}).get(decision.input.data["step"], {}).get("status", "executing")
             metrics.attempts.labels(saga, metrics.label(decision.input.data["step"]), status, "timed-out").inc()
@@ -106,5 +106,5 @@ def _seat(state: Instance) -> Seat:
 
 def _settled_action(decision: Decision, step: str) -> str:
     """The action that a reply just settled for this step; "" if it was something else that moved the step."""
-    command = decision.input.attributes.get("sagacommand", "").split(":")
-    return command[4].split("~")[0] if len(command) == 5 and command[3] == step else ""
+    answered, action = step_and_action(decision.input.attributes.get("sagacommand", ""))
+    return action if answered == step else ""

@@ -214,7 +214,7 @@ class Fold:
             self.unpublished.append(Sent(offset, decision, batch.commit["now"]))
         if decision.seq == 0:
             return
-        slot = Slot(decision.instance.split(":", 1)[0], decision.key)
+        slot = Slot(decision.saga, decision.key)
         encoded = batch.states.get(slot)
         if encoded is not None:  # the owner computed it, for the last of this batch's decisions about it
             self._put(slot, encoded, decision.patch.get("keep_until"))
