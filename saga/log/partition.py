@@ -16,7 +16,12 @@ _MASK = 0xFFFFFFFF
 @lru_cache(maxsize=65_536)
 def home(key: str, partitions: int) -> int:
     """The home partition of a key, 0 ≤ home < partitions (org.apache.kafka.common.utils.Utils.murmur2, toPositive)."""
-    return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+    return home_of_bytes(key.encode(), partitions)
+
+
+def home_of_bytes(key: bytes, partitions: int) -> int:
+    """The same for a record's key, which may be no text."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def murmur2(data: bytes) -> int:

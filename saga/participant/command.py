@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from saga.cloudevents import CloudEvent, iso_time, parse, parse_time
 from saga.engine.messages import EXPIRED, FAILED, NOTHING, Command, Event, Message, events_topic
+from saga.engine.state import Action
 from saga.errors import Unreadable
 from saga.log.base import StoredRecord
-from saga.participant.inbox import MAX_ID, Action
+from saga.participant.inbox import MAX_ID
 from saga.participant.outbox import Departure
 from saga.participant.participant import Handler
 

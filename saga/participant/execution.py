@@ -20,11 +20,12 @@ from sqlalchemy import Connection
 
 from saga.cloudevents import header_fields
 from saga.engine.messages import Message
+from saga.engine.state import Action
 from saga.errors import Unreadable
 from saga.log.base import Record, StoredRecord
 from saga.participant.command import Address, Received, read_address, read_command
 from saga.participant.group import GroupCommit
-from saga.participant.inbox import Action, Do
+from saga.participant.inbox import Do
 from saga.participant.outbox import MAX_RECORD, Departure
 from saga.participant.participant import Participant
 from saga.participant.relay import Relay

@@ -49,6 +49,7 @@ from typing import NamedTuple
 import orjson
 from sqlalchemy import BigInteger, Column, Connection, Index, LargeBinary, String, Table, delete, func, insert, select, update
 
+from saga.engine.state import Action
 from saga.log.base import Headers, Record
 from saga.participant.outbox import pack, unpack
 from saga.participant.tables import METADATA
@@ -65,12 +66,6 @@ table = Table(
     Column("reply_headers", LargeBinary),
     Index("saga_inbox_since", "since"),
 )
-
-
-class Action(StrEnum):
-    EXECUTE = "execute"
-    COMPENSATE = "compensate"
-    VERIFY = "verify"
 
 
 class State(StrEnum):

@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from saga.errors import Rejected, SagaError, Unavailable
 from saga.log.base import Log, Outgoing, TopicPartition
-from saga.log.partition import murmur2
+from saga.log.partition import home_of_bytes
 from saga.participant import outbox
 from saga.participant.outbox import Departure
 from saga.participant.settings import Meter, Settings
@@ -182,7 +182,7 @@ class Relay:
             self._partitions[topic] = found[topic].partitions
         count = self._partitions[topic]
         if wanted is None or wanted >= count:
-            wanted = (murmur2(record.key or b"") & 0x7FFFFFFF) % count  # `home`, of a key that may be no text
+            wanted = home_of_bytes(record.key or b"", count)
         return Outgoing(TopicPartition(topic, wanted), record)
 
 

@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 
 from saga.cloudevents import header_fields
 from saga.engine.messages import Event, Message, events_topic
+from saga.engine.state import Action
 from saga.participant import inbox
 from saga.participant.command import Received
-from saga.participant.inbox import ARRIVAL, BEGINS, SETTLED, Action, Do, Row, State
+from saga.participant.inbox import ARRIVAL, BEGINS, SETTLED, Do, Row, State
 from saga.participant.outbox import Departure
 from saga.participant.store import Store
 

@@ -9,8 +9,9 @@ import pytest
 
 from saga.cloudevents import header_fields
 from saga.engine.messages import Command
+from saga.engine.state import Action
 from saga.log.base import Record
-from saga.participant.inbox import ARRIVAL, Action, State
+from saga.participant.inbox import ARRIVAL, State
 from tests.participant.conftest import Drive
 from tests.participant.kit import FindPayment, Ids, Payment, ReturnPayment, TakePayment, World, command, data, outcome
 
