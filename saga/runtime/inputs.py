@@ -39,8 +39,11 @@ class Inputs:
         self.reading: list[TopicPartition] = []  # what `find` found
 
     def wanted(self, counts: Mapping[str, int]) -> list[TopicPartition]:
-        """What is to be read, given how many partitions each input topic has now."""
-        return [TopicPartition(topic, q) for topic, count in counts.items() for q in range(self._number, count, self._partitions)]
+        """What is to be read, given how many partitions each input topic has now; the owner before us may have seen one grow that
+        we have not seen yet.
+        """
+        there = [TopicPartition(topic, q) for topic, count in counts.items() for q in range(self._number, count, self._partitions)]
+        return there + [tp for tp in self.positions if tp.topic in counts and tp not in there]
 
     async def find(
         self, counts: Mapping[str, int], accept_loss: Collection[TopicPartition]

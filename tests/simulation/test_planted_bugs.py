@@ -134,6 +134,7 @@ def own_without_a_claim(patch: Patch) -> None:
 
 def fire_timers_without_the_horizon(patch: Patch) -> None:
     patch.setattr(PartitionTask, "_reached", lambda _self, _horizon: True)
+    patch.setattr("saga.runtime.task.FETCH_LIMIT", 1)  # a backlog
 
 
 def commit_positions_before_decisions(patch: Patch) -> None:
@@ -218,19 +219,6 @@ def forget_too_early(patch: Patch) -> None:
     patch.setattr(Fold, "_put", wrong)
 
 
-def skip_outputs_of_what_a_snapshot_will_bring(patch: Patch) -> None:
-    decision_ = Fold._decision
-
-    def wrong(self: Any, decision: Any, offset: int, batch: Any) -> None:
-        before = len(self.unpublished)
-        decision_(self, decision, offset, batch)
-        if not self.complete and len(self.unpublished) > before:
-            self.unpublished.pop()
-
-    patch.setattr(Fold, "_decision", wrong)
-    patch.setattr("saga.runtime.journal.PART_BYTES", 300)
-
-
 def let_time_follow_the_brokers_clock(patch: Patch) -> None:
     patch.setattr(Journal, "now", lambda self: self.log.broker.now())
 
@@ -259,7 +247,6 @@ BUGS = [
     Bug(append_again_at_the_new_end, 10, "Corrupt|I1|no convergence"),
     Bug(forward_to_the_wrong_partition, 5, "I3|no convergence"),
     Bug(forget_too_early, 5, "I16|no convergence"),
-    Bug(skip_outputs_of_what_a_snapshot_will_bring, 60, "I15"),
     Bug(let_time_follow_the_brokers_clock, 10, "time went back|S27"),
 ]
 
