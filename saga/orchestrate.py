@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection
 from saga.app import App
 from saga.config import Config
 from saga.connect import open_log, safety
-from saga.engine.messages import Message
 from saga.errors import Misconfigured
 from saga.log.base import Log, TopicPartition
 from saga.metrics import Metrics
 from saga.ops.http import application, serving
+from saga.runtime.codec import REQUESTS
 from saga.runtime.worker import Worker, WorkerSettings
 from saga.topics import journal_spec, problems
 
@@ -43,10 +43,9 @@ async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPar
 
 def label_names(app: App) -> set[str]:
     """Whatever may be the value of a metric's label: the names that definitions and topics give."""
-    names = set(app.book.sagas) | set(app.book.topics) | {"saga.requests"} | set(app.participants)
+    names = set(app.book.sagas) | set(app.book.topics) | {REQUESTS} | set(app.participants)
     for saga in app.book.sagas.values():
-        messages: list[type[Message]] = saga.messages()
-        names |= set(saga.steps) | {message.__type__ for message in messages}
+        names |= set(saga.steps) | {message.__type__ for message in saga.messages()}
     return names
 
 

@@ -49,6 +49,11 @@ class StoredRecord:
     value: bytes | None
     headers: Headers = ()
 
+    @property
+    def place(self) -> str:
+        """Where it stands, `<topic>:<partition>:<offset>`: what messages and `sagaorigin` call it by."""
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
 
 class Outgoing(NamedTuple):
     """A record and the partition it goes to."""

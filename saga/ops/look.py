@@ -161,7 +161,7 @@ class Journals:
             for record in lump:
                 value = decode(record)
                 if "restore_from" not in value:
-                    raise Corrupt(f"{record.topic}:{record.partition}:{record.offset}: the journal ends inside a batch")
+                    raise Corrupt(f"{record.place}: the journal ends inside a batch")
                 restore_from = value["restore_from"]
         return max(restore_from, bounds.start), bounds.end
 

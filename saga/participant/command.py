@@ -41,10 +41,6 @@ class Address:
         except UnicodeDecodeError:
             return self.instance
 
-    @property
-    def origin(self) -> str:
-        return f"{self.record.topic}:{self.record.partition}:{self.record.offset}"
-
     def _answer(self, outcome: str, type: str, id: str, data: Any, now: int) -> Departure:
         attributes = {
             "sagainstance": self.instance,
@@ -74,11 +70,11 @@ class Address:
 
     def failed(self, reason: str, now: int) -> Departure:
         """A technical failure of this attempt; never kept. Its id has the record's place in it: new for each copy that fails."""
-        return self._answer("failed", FAILED, f"{self.command_id}:failed:{self.origin}", {"reason": reason[:REASON]}, now)
+        return self._answer("failed", FAILED, f"{self.command_id}:failed:{self.record.place}", {"reason": reason[:REASON]}, now)
 
     def expired(self, reason: str, now: int) -> Departure:
         """Older than what is remembered: whether it was done is not known."""
-        return self._answer("expired", EXPIRED, f"{self.command_id}:expired:{self.origin}", {"reason": reason}, now)
+        return self._answer("expired", EXPIRED, f"{self.command_id}:expired:{self.record.place}", {"reason": reason}, now)
 
     def event(self, event: Event, key: str, number: int, now: int) -> Departure:
         """A domain event of the handler: ce_id `<sagacommand>:event:<number>`, so a second run of it tells the same fact."""

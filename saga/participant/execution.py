@@ -191,7 +191,7 @@ class Execution:
 
     async def _unreadable(self, record: StoredRecord, address: Address | None, error: Unreadable) -> None:
         """Keep a record that will never work, and tell the saga, which would wait for its time-out otherwise."""
-        logger.warning("%s:%d:%d is a dead letter: %s", record.topic, record.partition, record.offset, error)
+        logger.warning("%s is a dead letter: %s", record.place, error)
         departures = [_dead_letter(record, error)]
         if address is not None:
             departures.append(address.failed(str(error), self._store.now()))
@@ -236,13 +236,12 @@ def _checked(received: Received, answer: Refused | Nothing) -> Message | None:
 
 def _dead_letter(record: StoredRecord, error: Unreadable) -> Departure:
     """The record as it came, with where it stood and why it is here."""
-    origin = f"{record.topic}:{record.partition}:{record.offset}"
     why: list[tuple[str, bytes]] = [
         ("ce_sagareason", error.reason.encode()),
         ("ce_sagadetail", error.detail[:DETAIL].encode(errors="replace")),
     ]
     if not any(name == "ce_sagaorigin" for name, _ in record.headers):
-        why.insert(0, ("ce_sagaorigin", origin.encode()))
+        why.insert(0, ("ce_sagaorigin", record.place.encode()))
     key, value, headers = record.key, record.value, record.headers
     if len(key or b"") + len(value or b"") + sum(len(name) + len(raw or b"") for name, raw in headers) > MAX_RECORD:
         key = key[:SAMPLE] if key else key

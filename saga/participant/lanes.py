@@ -101,7 +101,7 @@ class Lanes:
                 await self._handle(record)
                 return
             except Exception:
-                logger.exception("%s:%d:%d is handled again in %g s", record.topic, record.partition, record.offset, AGAIN)
+                logger.exception("%s is handled again in %g s", record.place, AGAIN)
                 await asyncio.sleep(AGAIN)
 
     def _count(self, change: int) -> None:

@@ -69,7 +69,7 @@ class Batch:
         """Decide one record from an input topic."""
         self.inputs += 1
         at = (record.topic, record.partition, record.offset)
-        origin = f"{record.topic}:{record.partition}:{record.offset}"
+        origin = record.place
         try:
             fields = header_fields(record.headers)
             if "type" in fields and not self.place.book.knows(fields["type"]):

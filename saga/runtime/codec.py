@@ -46,8 +46,7 @@ def decode(record: StoredRecord) -> dict[str, Any]:
         if not isinstance(value, dict) or "kind" not in value:
             raise ValueError("not an object with a kind")
     except ValueError as error:
-        where = f"{record.topic}:{record.partition}:{record.offset}"
-        raise Corrupt(f"{where} is no journal record: {error}; only the orchestrator may write this topic") from None
+        raise Corrupt(f"{record.place} is no journal record: {error}; only the orchestrator may write this topic") from None
     return value
 
 

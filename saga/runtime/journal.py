@@ -33,9 +33,8 @@ from saga.runtime.codec import FORMAT, JOURNAL, decision_record, decode, encode
 from saga.runtime.fold import Batch, Fold, Position, Slot, positions_json
 
 PART_BYTES = 256 * 1024  # of a snapshot in one commit: a commit stays well below the broker's default limit of 1 MB
-ROOM_BYTES = (
-    1024 * 1024
-)  # a commit with more than this of decisions has no room for a part of a snapshot (one state may have 1 MiB)
+# A commit with more than this of decisions has no room for a part of a snapshot (one state may have 1 MiB).
+ROOM_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
