@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from saga.cloudevents import header_fields, parse
+from saga.cloudevents import CloudEvent, header_fields, parse
 from saga.engine.apply import apply
 from saga.engine.book import Book, Target
 from saga.engine.decide import decide, refuse_growth
@@ -23,6 +23,7 @@ from saga.runtime.codec import REQUESTS, encode, encode_instance, raw
 from saga.runtime.fold import Fold, Slot
 
 MAX_INPUT_BYTES = 256 * 1024  # S32: a larger input is recorded by reference
+GROWTH = 8  # no record grows more than that when it is written as JSON: a control character 6 times, 1e15 less than 5
 KEPT_OF_LARGE = 64 * 1024  # what its dead letter holds of it
 MAX_STATE_BYTES = 1024 * 1024  # S32: an instance's whole state
 MAX_BATCH_BYTES = 900_000  # below the broker's default limit of a batch, 1,048,588
@@ -78,6 +79,8 @@ class Batch:
             if (size := _size(record)) > MAX_INPUT_BYTES:
                 raise Unreadable("too-large", f"the record has {size} bytes; at most {MAX_INPUT_BYTES} are possible")
             event = parse(record, fields)
+            if size > MAX_INPUT_BYTES // GROWTH and (size := _written(event)) > MAX_INPUT_BYTES:
+                raise Unreadable("too-large", f"as JSON the record has {size} bytes; at most {MAX_INPUT_BYTES} are possible")
         except Unreadable as error:
             self._set_aside(record, Input(Kind.OTHER, origin=origin, at=at), error)
             return
@@ -174,7 +177,12 @@ def _size(record: StoredRecord) -> int:
     )
 
 
+def _written(event: CloudEvent) -> int:
+    return len(encode([event.type, event.id, event.source, event.data, dict(event.attributes)]))
+
+
 def _weight(decision: Decision) -> int:
     """How many bytes a decision takes in the journal, to stop a batch in time. Bytes, not characters: a broker counts bytes."""
-    given = decision.input
-    return 500 + len(encode([given.data, dict(given.attributes), decision.data, decision.patch, decision.outputs]))
+    given, key = decision.input, decision.key
+    names = [given.type, given.id, given.source, given.origin, key, key, decision.instance, decision.detail]
+    return 500 + len(encode([names, given.data, dict(given.attributes), decision.data, decision.patch, decision.outputs]))

@@ -106,6 +106,36 @@ def test_the_gap_of_a_position_is_in_the_journal_and_an_older_journal_has_none()
     run(story())
 
 
+@pytest.mark.parametrize(
+    ("header", "text", "value", "kept"),
+    [
+        pytest.param("ce_id", "i" * 200_000, b"1", True, id="each id is large"),
+        pytest.param("ce_id", "\x01" * 200_000, b"1", False, id="each id is larger still as JSON"),
+        pytest.param("traceparent", "\x01" * 200_000, b"1", False, id="so is a header"),
+        pytest.param("traceparent", "t", b"[" + b",".join([b"1e15"] * 50_000) + b"]", False, id="so are numbers"),
+    ],
+)
+def test_inputs_that_are_larger_in_the_journal_than_they_came_stop_no_partition(
+    header: str, text: str, value: bytes, kept: bool
+) -> None:
+    async def story() -> None:
+        log = await open_log()
+        task = PartitionTask(surroundings(log), 0)
+        for number in range(30):
+            first = placed(f"o{number}")
+            headers = (*(each for each in first.headers if each[0] != header), (header, f"{number}{text}".encode()))
+            more = b'{"order_id":"o%d","total":7,"more":%s}' % (number, value)
+            log.broker.append(ORDERS, [Record(first.key, more, headers)])
+        task.start()
+        await asyncio.sleep(30)
+        assert (str(task.phase), task.problem) == ("running", ""), "a batch that no log takes comes again after every restart"
+        letters = log.broker.bounds(TopicPartition("saga.deadletter", 0)).end
+        assert (len(task.fold().instances), letters) == ((30, 0) if kept else (0, 30))
+        await task.close(1)
+
+    run(story())
+
+
 def test_a_task_whose_close_is_cut_short_leaves_its_successor_alone() -> None:
     """The group waits for so long and no longer. What is appended then must not come back to the reader that both share."""
 
