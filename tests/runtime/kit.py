@@ -39,8 +39,8 @@ def specs(partitions: int) -> list[TopicSpec]:
     return [TopicSpec(name, partitions, 1, config) for name in TOPICS]
 
 
-def placed(key: str, offset: int = 0, **more: Any) -> StoredRecord:
-    headers: Headers = (("ce_id", key.encode()), ("ce_source", b"order"), ("ce_type", b"order.placed.v1"))
+def placed(key: str, offset: int = 0, id: str = "", **more: Any) -> StoredRecord:
+    headers: Headers = (("ce_id", (id or key).encode()), ("ce_source", b"order"), ("ce_type", b"order.placed.v1"))
     value = orjson.dumps({"order_id": key, "total": 7, **more})
     return StoredRecord(ORDERS.topic, 0, offset, 0, key.encode(), value, headers)
 
