@@ -6,7 +6,8 @@ or not at all.
 
 `file_tables` keeps records, `file_threads` commits in groups, `file_bell` wakes readers in other processes, `file_reader` follows
 partitions, `file_group` has the rules of ownership and `file_membership` lives by them. The folder must be on a local disk (the
-locks and the shared memory of SQLite's WAL do not work over a network), and all its processes in one container or none.
+locks and the shared memory of SQLite's WAL do not work over a network), and all its processes in one container or none. A process
+that is stopped (SIGSTOP) in the moment of a commit keeps all others from writing until it goes on or is killed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The whole checkout as processes of their own, on a real Kafka, for tests that kill them. Every shop has its own topics and books."""
+"""The whole checkout as processes, on a real Kafka or a file log, for tests that kill them. Each shop has its own topics and books."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from typing import Any
 import httpx
 
 from infra.broker.settings import free_ports
+from saga.config import Config
+from saga.connect import file_log, open_log
 from saga.errors import Unavailable
 from saga.log.base import StoredRecord, TopicPartition
-from saga.log.kafka import KafkaLog
+from saga.log.file_threads import WriteLock
 from saga.runtime.codec import JOURNAL
 from saga.runtime.fold import Fold
 from services import app
@@ -33,13 +35,16 @@ LOOK_SECONDS = 0.2
 
 
 class Shop:
-    """An async context: processes up on entry, gone on exit. `sessions`: after so many seconds a dead process is given up."""
+    """An async context: processes up on entry, gone on exit. `sessions`: after so many seconds a dead process is given up.
 
-    def __init__(self, folder: Path, bootstrap: str, prefix: str, *, sessions: float = 2.0) -> None:
+    `where`: the broker's host:port, or file:PATH.
+    """
+
+    def __init__(self, folder: Path, where: str, prefix: str, *, sessions: float = 2.0) -> None:
         order, gateway = (f"127.0.0.1:{port}" for port in free_ports(2))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("SAGA_", "CHECKOUT_"))}
         environment |= {
-            "SAGA_BOOTSTRAP": bootstrap,
+            "SAGA_LOG" if where.startswith("file:") else "SAGA_BOOTSTRAP": where,
             "SAGA_PREFIX": prefix,
             "SAGA_DEV": "1",
             "SAGA_SESSION_SECONDS": str(sessions),
@@ -52,7 +57,8 @@ class Shop:
         self.folder = folder
         self.environment = environment
         self.crew = Crew(folder, environment, keep=False)
-        self.log = KafkaLog(bootstrap, client_id="test", prefix=prefix)
+        self.config = Config.read(environment)
+        self.log = open_log(self.config, "test")
         self.placed: list[str] = []
         self._order = f"http://{order}"
         self._orders = iter((HERE / "orders.jsonl").read_text(encoding="utf-8").splitlines())
@@ -89,6 +95,13 @@ class Shop:
 
     def signal(self, name: str, number: signal.Signals) -> None:
         os.kill(self.crew.pid(name), number)
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP, at any moment but one: a process that is stopped in its commit to a file log stops all others too."""
+        folder = file_log(self.config)
+        with WriteLock(folder).held() if folder is not None else contextlib.nullcontext():
+            self.signal(name, signal.SIGSTOP)
+            os.waitid(os.P_PID, self.crew.pid(name), os.WSTOPPED | os.WNOWAIT)
 
     async def all_owned(self) -> None:
         """Until the orchestrators that live own all partitions."""

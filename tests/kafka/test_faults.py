@@ -1,4 +1,4 @@
-"""The main job under fire: real processes on a real Kafka, killed, stopped and woken; all books are audited afterwards."""
+"""The main job under fire, on a real Kafka and on a file log: processes killed, stopped and woken; all books are audited afterwards."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import pytest
 
 from saga.runtime.codec import decode
 from services import app
-from tests.conftest import SessionBroker
 from tests.kafka.shop import Shop
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def shop(tmp_path: Path, broker: SessionBroker) -> Shop:
-    return Shop(tmp_path / "shop", broker.bootstrap, f"t{uuid4().hex[:8]}-")
+@pytest.fixture(params=["file", pytest.param("kafka", marks=pytest.mark.kafka)])
+def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
+    where = f"file:{tmp_path / 'log'}" if request.param == "file" else request.getfixturevalue("broker").bootstrap
+    return Shop(tmp_path / "shop", where, f"t{uuid4().hex[:8]}-")
 
 
-def test_twenty_kills_of_the_orchestrator_lose_and_double_nothing(tmp_path: Path, broker: SessionBroker) -> None:
+def test_twenty_kills_of_the_orchestrator_lose_and_double_nothing(shop: Shop) -> None:
     seed = Random().randrange(10**6)
     print(f"seed {seed}")
     random = Random(seed)
 
     async def scene() -> None:
-        async with shop(tmp_path, broker) as s:
+        async with shop as s:
             alive = [s.start_orchestrator(), s.start_orchestrator()]
             await s.all_owned()
             for _ in range(20):
@@ -45,14 +46,14 @@ def test_twenty_kills_of_the_orchestrator_lose_and_double_nothing(tmp_path: Path
     asyncio.run(scene())
 
 
-def test_a_paused_owner_that_wakes_up_changes_nothing(tmp_path: Path, broker: SessionBroker) -> None:
+def test_a_paused_owner_that_wakes_up_changes_nothing(shop: Shop) -> None:
     async def scene() -> None:
-        async with shop(tmp_path, broker) as s:
+        async with shop as s:
             sleeper = s.start_orchestrator()
             await s.all_owned()
             before = await s.owners()
             await s.place(10)
-            s.signal(sleeper, signal.SIGSTOP)
+            s.pause(sleeper)
             s.start_orchestrator()
 
             async def taken_over() -> bool:
@@ -86,9 +87,9 @@ async def valid_batches_after_losing(s: Shop, owners: set[str]) -> int:
     return found
 
 
-def test_an_orchestrator_that_is_told_to_stop_leaves_at_once(tmp_path: Path, broker: SessionBroker) -> None:
+def test_an_orchestrator_that_is_told_to_stop_leaves_at_once(shop: Shop) -> None:
     async def scene() -> None:
-        async with shop(tmp_path, broker) as s:
+        async with shop as s:
             first, _ = s.start_orchestrator(), s.start_orchestrator()
             await s.all_owned()
             await s.place(10)
@@ -101,9 +102,9 @@ def test_an_orchestrator_that_is_told_to_stop_leaves_at_once(tmp_path: Path, bro
     asyncio.run(scene())
 
 
-def test_payment_killed_between_the_charge_and_its_answer_charges_once(tmp_path: Path, broker: SessionBroker) -> None:
+def test_payment_killed_between_the_charge_and_its_answer_charges_once(shop: Shop) -> None:
     async def scene() -> None:
-        async with shop(tmp_path, broker) as s:
+        async with shop as s:
             s.start_orchestrator()
             await s.all_owned()
             names = await s.place(3, card="tok_slow")  # the gateway charges, and answers, a second after it was asked
