@@ -1,0 +1,20 @@
+"""Sagas in a test: on the log in memory, in virtual time, with the production worker and journal; no Kafka, no waiting.
+
+    from saga.testing import Bench
+
+    def test_no_stock_gives_the_money_back() -> None:
+        with Bench(checkout) as bench:
+            bench.answer(TakePayment, PaymentTaken(payment_id="p1"))
+            bench.refuse(ReserveStock, OutOfStock(sku="x"))
+            order = bench.start(OrderPlaced(order_id="1", total=42))
+            assert order.outcome == "compensated"
+            assert bench.commands(ReturnPayment) == [ReturnPayment(order_id="1")]
+
+Nothing of the package imports this; `docs/TESTING.md` tells more.
+"""
+
+from saga.testing.bench import Bench
+from saga.testing.case import Case
+from saga.testing.script import Silence, Unanswered
+
+__all__ = ["Bench", "Case", "Silence", "Unanswered"]

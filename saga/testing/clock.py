@@ -42,10 +42,8 @@ class _NoInput:
         self._loop = loop
 
     def select(self, timeout: float | None) -> list[object]:
-        if timeout is None:
-            raise Deadlock(self._loop.describe_waiting())
-        if timeout > 0:
-            self._loop.jump()
+        if timeout is None or timeout > 0:
+            self._loop.pass_time()
         return []
 
 
@@ -62,6 +60,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     def __init__(self, seed: int | None = None) -> None:
         super().__init__()
         self._now = 0.0
+        self._until: float | None = None
         self._clock_resolution = 1e-9
         self._selector = _NoInput(self)
         self._order = Random(seed) if seed is not None else None
@@ -74,9 +73,28 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._now
 
-    def jump(self) -> None:
-        """Go to the time of the next timer."""
-        self._now = max(self._now, self._scheduled[0].when())
+    def pass_time(self) -> None:
+        """Nothing is ready: go to the time of the next timer, or stop if that is later than `play` may go."""
+        due = self._scheduled[0].when() if self._scheduled else None  # the base class has dropped what was cancelled before it
+        if self._until is not None and (due is None or due > self._until):
+            self.stop()
+        elif due is None:
+            raise Deadlock(self.describe_waiting())
+        else:
+            self._now = max(self._now, due)
+
+    def next_timer(self) -> float | None:
+        """When the next timer is due, in seconds of this loop; for those who call `play`."""
+        return min((timer.when() for timer in self._scheduled if not timer.cancelled()), default=None)
+
+    def play(self, until: float) -> None:
+        """Run all that happens up to this time, and stop there with everything as it is; the next call goes on."""
+        self._until = until
+        try:
+            self.run_forever()
+        finally:
+            self._until = None
+        self._now = max(self._now, until)
 
     def create_task(
         self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], *, name: object = None, context: Context | None = None
