@@ -21,6 +21,7 @@ The order of the questions below is the order in which they are asked:
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -32,7 +33,7 @@ from saga.engine.book import brief, start_key
 from saga.engine.decision import Announce, DeadLetter, Decision, Input, Kind, Output
 from saga.engine.definition import Saga
 from saga.engine.draft import Draft, UserCodeRaised
-from saga.engine.policy import MAX_DECISIONS, MAX_KEPT, MAX_KEPT_BYTES
+from saga.engine.policy import MAX_DECISIONS, MAX_KEPT, MAX_KEPT_BYTES, MAX_TRACE
 from saga.engine.replies import Contradiction, Ignored, attempt_failed, take_reply
 from saga.engine.state import Cause, Instance, Phase, Status, Waits, instance_id
 from saga.errors import Unreadable
@@ -75,6 +76,7 @@ def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, no
 
 
 def _start(saga: Saga[Any, Any], given: Input, now: int, key: str) -> Decision:
+    trace = given.attributes.get("traceparent", "")
     state = Instance(
         id=instance_id(saga.name, key, now),
         saga=saga.name,
@@ -84,7 +86,7 @@ def _start(saga: Saga[Any, Any], given: Input, now: int, key: str) -> Decision:
         started=now,
         deadline=now + round(saga.deadline.total_seconds() * 1000),
         digest=_digest(given.data),
-        trace=given.attributes.get("traceparent", ""),
+        trace=trace if len(trace) <= MAX_TRACE else "",
         limit=MAX_DECISIONS,
     )
     draft = Draft(saga, state, now)
@@ -254,7 +256,8 @@ def _retry(draft: Draft, given: Input) -> tuple[str, str]:
     note = "retried"
     for index, item in enumerate(kept):
         trial, _note, _detail = _try(draft, item, believe=index == 0 and parked.reason == "contradiction")
-        draft.state, draft.outputs, draft.data_changed = trial.state, trial.outputs, trial.data_changed
+        draft.state, draft.data_changed = trial.state, trial.data_changed
+        draft.outputs = [_of(item, output) if parked.holds else output for output in trial.outputs]
         if draft.state.parked is not None and draft.state.parked.holds:
             draft.state.kept += [item.to_json() for item in kept[index + 1 :]]
             note = "parked"
@@ -262,6 +265,13 @@ def _retry(draft: Draft, given: Input) -> tuple[str, str]:
     if draft.state.live and draft.state.parked is None:
         park_if_quiet(draft)  # if nothing that was kept changed anything, it still waits for what it waited for before
     return note, ""
+
+
+def _of(item: Input, output: Output) -> Output:
+    """What a kept input became when its turn came: a dead letter of it, not of the operator's action."""
+    if isinstance(output, DeadLetter) and output.given is None:
+        return replace(output, given=item.to_json())
+    return output
 
 
 def _move_stuck_steps(draft: Draft) -> None:

@@ -97,11 +97,15 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """The input, as it came, to `saga.deadletter`. `raw` is filled in by the runtime, which has the bytes."""
+    """The input, as it came, to `saga.deadletter`. `raw` is filled in by the runtime, which has the bytes.
+
+    `given`: the input as JSON where it is not the decision's own, but one that was kept until an operator's `retry`.
+    """
 
     reason: str
     detail: str
     raw: Any = None
+    given: Any = None
     kind: str = "deadletter"
 
 

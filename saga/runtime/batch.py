@@ -166,7 +166,7 @@ class Batch:
 
 
 def _with_raw(output: Output, record: StoredRecord | None) -> Output:
-    if isinstance(output, DeadLetter) and output.raw is None and record is not None:
+    if isinstance(output, DeadLetter) and output.raw is None and output.given is None and record is not None:
         return replace(output, raw=raw(record))
     return output
 

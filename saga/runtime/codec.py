@@ -118,10 +118,11 @@ def _outgoing(output: Output, decision: Decision, partition: int, now: int) -> O
             event = CloudEvent(output.type, output.id, SOURCE, output.data, iso_time(now), decision.key)
             return Outgoing(TopicPartition(EVENTS, partition), event.record(decision.key.encode()))
         case DeadLetter():
-            given = (("ce_sagareason", output.reason.encode()), ("ce_sagadetail", output.detail[:2000].encode(errors="replace")))
-            return Outgoing(TopicPartition(DEADLETTERS, partition), _as_it_came(output.raw, decision, given))
+            why = (("ce_sagareason", output.reason.encode()), ("ce_sagadetail", output.detail[:2000].encode(errors="replace")))
+            of = decision.input if output.given is None else Input.from_json(output.given)
+            return Outgoing(TopicPartition(DEADLETTERS, partition), _as_it_came(output.raw, of, decision.key, why))
         case Forward():
-            return Outgoing(TopicPartition(REQUESTS, output.partition), _as_it_came(output.raw, decision, ()))
+            return Outgoing(TopicPartition(REQUESTS, output.partition), _as_it_came(output.raw, decision.input, decision.key, ()))
 
 
 def _command(send: Send, decision: Decision) -> Record:
@@ -167,13 +168,12 @@ def raw(record: StoredRecord, limit: int | None = None) -> dict[str, Any]:
 _OURS = ("ce_sagaorigin", "ce_sagareason", "ce_sagadetail")
 
 
-def _as_it_came(kept: dict[str, Any] | None, decision: Decision, more: Headers) -> Record:
-    given = decision.input
+def _as_it_came(kept: dict[str, Any] | None, given: Input, key: str, more: Headers) -> Record:
     origin = (("ce_sagaorigin", given.origin.encode()),) if given.origin else ()
     if kept is None:  # an input that was kept while its instance was parked: what is left of it is its content
         attributes = {name: text for name, text in sorted(given.attributes.items()) if f"ce_{name}" not in _OURS}
         event = CloudEvent(given.type, given.id, given.source, given.data, attributes=attributes)
-        record = event.record(decision.key.encode())
+        record = event.record(key.encode())
         return Record(record.key, record.value, record.headers + origin + more)
     headers = tuple((name, _bytes(value) or b"") for name, value in kept["headers"] if name not in _OURS)
     return Record(_bytes(kept["key"]), _bytes(kept["value"]), headers + origin + more)

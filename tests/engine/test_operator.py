@@ -11,7 +11,7 @@ from pydantic import field_validator
 
 from saga.engine.apply import apply
 from saga.engine.decide import decide, refuse_growth
-from saga.engine.decision import Input, Kind
+from saga.engine.decision import DeadLetter, Input, Kind
 from saga.engine.definition import START, Saga
 from saga.engine.messages import Command, Event
 from saga.engine.policy import MAX_DATA_BYTES, MAX_DECISIONS, MAX_KEPT
@@ -161,6 +161,20 @@ def test_s29_a_reply_on_which_a_validator_breaks_is_kept_and_applied_after_the_f
     monkeypatch.setitem(FIXED, "now", False)
     assert run.feed(replace(given, id="again")) == []
     assert run.note == "after-end", "S29: what ended was parked for a reply that nobody waits for"
+
+
+def test_s29_a_kept_input_that_becomes_a_dead_letter_is_the_one_that_is_kept_there() -> None:
+    made = make({"a": Part(), "b": Part()})
+    run = begun(made)
+    made.broken.add("a.done")
+    run.reply("a")
+    invalid = run.answer("b", data={"note": 5})
+    run.feed(invalid)
+    assert run.note == "kept"
+    made.broken.clear()
+    assert run.retry() == ["deadletter schema", "resumed"]
+    (letter,) = (output for output in run.decisions[-1].outputs if isinstance(output, DeadLetter))
+    assert letter.given == invalid.to_json(), "S29: what was kept is lost: its dead letter holds the operator's action"
 
 
 def test_s29_inputs_are_kept_in_order_and_retry_applies_them_until_one_raises_again() -> None:

@@ -138,6 +138,15 @@ def _do(_data: Work) -> Do:
     return Do(step="a")
 
 
+def test_s32_a_trace_is_carried_on_but_not_a_burden() -> None:
+    """Its size counts once for each command: a large one would make a decision that no log takes."""
+    for length, carried in ((55, 55), (100_000, 0)):
+        run = Run(make({f"s{number}": Part() for number in range(30)}).saga)
+        attributes = {"traceparent": "t" * length}
+        run.feed(Input(Kind.START, Ordered.__type__, "1", "shop", "shop.events:0:1", data={"key": "k1"}, attributes=attributes))
+        assert {len(send.trace) for send in run.sends()} == {carried}
+
+
 def test_s08_two_sagas_cannot_have_one_name() -> None:
     with pytest.raises(Misconfigured, match="two sagas are named 'shop'"):
         Book([make(LINE).saga, make(LINE).saga])

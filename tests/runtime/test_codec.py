@@ -161,3 +161,17 @@ def test_a_checksum_tells_records_apart_by_key_value_and_headers() -> None:
 
 if __name__ == "__main__":
     write_golden()
+
+
+def test_the_dead_letter_of_a_kept_input_holds_that_input() -> None:
+    kept = Input(Kind.REPLY, "mail.greeted.v1", "r1", "mail", "mail.events:2:7", data={"odd": 1}, attributes={"sagacommand": "c"})
+    operator = Input(Kind.OPERATOR, "saga.retry.v1", "op", "cli", "saga.requests:0:9", data={"who": "ann"})
+    letter = DeadLetter("schema", "invalid", given=kept.to_json())
+    decision = decision_from_json(
+        orjson.loads(decision_record(Decision("i", 4, "k", operator, "retried", outputs=(letter,))).value or b"")
+    )
+    (sent,) = outgoing(decision, 0, 0)
+    fields = header_fields(sent.record.headers)
+    assert (fields["id"], fields["source"], fields["type"], fields["sagacommand"]) == ("r1", "mail", "mail.greeted.v1", "c")
+    assert (fields["sagaorigin"], fields["sagareason"]) == ("mail.events:2:7", "schema")
+    assert (sent.record.key, sent.record.value) == (b"k", b'{"odd":1}')
