@@ -60,8 +60,12 @@ class FileLog:
             self._bell.open()
         except OSError as error:
             raise Misconfigured(f"the file log needs a folder on a local disk that it may write to: {error}") from error
-        await self._writing.start()  # the first to come makes the tables, so it goes first
-        await self._reading.start()
+        try:
+            await self._writing.start()  # the first to come makes the tables, so it goes first
+            await self._reading.start()
+        except BaseException:
+            await self.close()
+            raise
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._age())]
 
     async def close(self) -> None:

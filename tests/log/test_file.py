@@ -239,6 +239,7 @@ def test_what_is_not_our_file_is_told(tmp_path: Path, damage: Callable[[Path], N
     damage(tmp_path / "log.db")
     with pytest.raises(error):
         play(tmp_path, write)
+    assert list((tmp_path / "bells").iterdir()) == [], "what could not be opened is let go of"
 
 
 def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
