@@ -52,10 +52,6 @@ class Metrics:
         self.input_lag = Gauge("saga_input_lag_records", "Inputs not yet decided", ["topic", "partition"], registry=r)
         self.timer_lag = Gauge("saga_timer_lag_seconds", "How late the last timer fired", registry=r)
         self.invariant_violations = Counter("saga_invariant_violations", "Contradictions that no rule allows", ["id"], registry=r)
-        self.commands = Counter("participant_commands", "Commands answered", ["service", "command", "result"], registry=r)
-        self.command_seconds = Histogram("participant_command_seconds", "One command", ["service"], registry=r, buckets=_SECONDS)
-        self.duplicates = Counter("participant_duplicates", "Commands seen before", ["service"], registry=r)
-        self.outbox_age = Gauge("participant_outbox_age_seconds", "Age of the oldest unpublished record", ["service"], registry=r)
 
     def label(self, name: str) -> str:
         """A label value that came from outside: itself if a definition names it, else "other", so the number of series is bounded."""
