@@ -251,7 +251,7 @@ class Checker:
             if decision.input.kind is not Kind.TIMER:
                 continue
             due = decision.input.data["due"]
-            for name, (position, _) in trailer["positions"].items():
+            for name, (position, *_) in trailer["positions"].items():
                 unread = self.evidence.topics[_tp(name)][position:]
                 early = bool(unread) and unread[0].timestamp < due
                 self.require(
