@@ -30,6 +30,7 @@ class Shop:
         self.metrics = Metrics(["order", *(step for step in REPLIES), "order.events"])
         self.worker = Worker(book(), log, WorkerSettings(partitions, "earliest", owner="ann"), self.metrics)
         self.orders = 0
+        self.participants: list[asyncio.Task[None]] = []
 
     async def participant(self, service: str) -> None:
         """Answers each command with `done`: nothing here compensates."""
@@ -54,12 +55,15 @@ class Shop:
 
     async def order(self) -> str:
         """Place a good order and see it completed; gives its instance id."""
+        return await self.completed(await self.place())
+
+    async def place(self) -> str:
         self.orders += 1
         key = f"good-{self.orders}"
         headers: Headers = (("ce_id", key.encode()), ("ce_source", b"order"), ("ce_type", b"order.placed.v1"))
         to = TopicPartition("order.events", home(key, self.partitions))
         await self.log.publish([Outgoing(to, Record(key.encode(), orjson.dumps({"order_id": key, "total": 1}), headers))])
-        return await self.completed(key)
+        return key
 
     async def completed(self, key: str) -> str:
         task = self.worker.tasks
@@ -104,7 +108,7 @@ async def shop(log: Log, more: tuple[TopicSpec, ...] = ()) -> AsyncIterator[Shop
     """A shop that is open: its topics made, every partition running."""
     await log.create([*more, *specs(PARTITIONS)])
     made = Shop(log)
-    tasks = [asyncio.create_task(made.participant(service)) for service in SERVICES]
+    tasks = made.participants = [asyncio.create_task(made.participant(service)) for service in SERVICES]
     working = asyncio.create_task(made.worker.run())
     try:
         await made.until(lambda: made.worker.ready and len(made.worker.tasks) == PARTITIONS, "the worker")

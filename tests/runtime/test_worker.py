@@ -1,0 +1,177 @@
+"""The worker and its tasks: they come and go in order, what one cannot do does not stop the others, and nothing is said twice."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from saga.errors import Misconfigured
+from saga.log.base import Log, Record, TopicPartition
+from saga.log.memory import MemoryBroker, MemoryLog
+from saga.metrics import Metrics
+from saga.runtime.codec import JOURNAL, REQUESTS, decode
+from saga.runtime.fold import Fold
+from saga.runtime.task import SUCCESSORS, Phase
+from saga.runtime.worker import Worker, WorkerSettings
+from saga.testing.clock import run
+from tests.runtime.kit import specs
+from tests.runtime.shop import PARTITIONS, shop
+from tests.simulation.sagas import book
+
+
+async def client(broker: MemoryBroker, name: str = "") -> MemoryLog:
+    log = MemoryLog(broker, name)
+    await log.open()
+    return log
+
+
+def journal(broker: MemoryBroker, number: int) -> Fold:
+    tp = TopicPartition(JOURNAL, number)
+    fold = Fold(tp)
+    for record in broker.slice(tp, *broker.bounds(tp)):
+        fold.feed(record)
+    return fold
+
+
+def claims(broker: MemoryBroker) -> list[str]:
+    tps = [TopicPartition(JOURNAL, number) for number in range(PARTITIONS)]
+    values = [decode(record) for tp in tps for record in broker.slice(tp, *broker.bounds(tp))]
+    return [value["owner"] for value in values if value["kind"] == "claim"]
+
+
+def test_every_phase_can_be_reached_and_left_and_closed_is_the_end() -> None:
+    assert set(SUCCESSORS) == set(Phase)
+    assert all(Phase.CLOSED in after for phase, after in SUCCESSORS.items() if phase is not Phase.CLOSED)
+    assert SUCCESSORS[Phase.CLOSED] == ()
+    assert SUCCESSORS[Phase.STOPPED] == (Phase.CLOSED,), "a stopped partition waits for a person"
+    reached = {after for successors in SUCCESSORS.values() for after in successors}
+    assert reached == set(Phase)
+
+
+def test_a_graceful_stop_publishes_what_was_decided_and_leaves_at_once() -> None:
+    async def scene() -> None:
+        broker = MemoryBroker(session_timeout=1000, rebalance_timeout=1000)
+        loop = asyncio.get_running_loop()
+        async with shop(await client(broker)) as place:
+            await place.order()
+        stopped = loop.time()
+        assert not place.worker.tasks
+        other = Worker(book(), await client(broker), WorkerSettings(PARTITIONS, "earliest", owner="bob"), Metrics())
+        working = asyncio.create_task(other.run())
+        await place.until(lambda: bool(other.tasks) and other.ready, "the next worker")
+        assert loop.time() - stopped < 5, "the next one had to wait for a time-out of the group"
+        assert all(not task.fold().unpublished for task in other.tasks.values())
+        other.stop()
+        await working
+
+    run(scene())
+
+
+def test_what_comes_back_goes_on_from_the_fold_it_had() -> None:
+    async def scene() -> None:
+        broker = MemoryBroker()
+        async with shop(await client(broker)) as place:
+            for _ in range(2):
+                await place.order()
+            folds = {number: task.fold() for number, task in place.worker.tasks.items()}
+            await place.worker.revoked(frozenset(folds))
+            place.worker.assigned(frozenset(folds))
+            await place.until(lambda: place.worker.ready, "the partitions to be back")
+            assert {number: task.fold() is folds[number] for number, task in place.worker.tasks.items()} == {0: True, 1: True}
+            await place.order()
+            for number, task in place.worker.tasks.items():
+                assert task.fold().canonical() == journal(broker, number).canonical()
+
+    run(scene())
+
+
+def test_a_partition_that_is_stopped_does_not_stop_the_others_and_says_why() -> None:
+    async def scene() -> None:
+        broker = MemoryBroker()
+        log = await client(broker)
+        await log.create(specs(PARTITIONS))
+        broker.append(TopicPartition(JOURNAL, 0), [Record(None, b"garbage")])
+        worker = Worker(book(), log, WorkerSettings(PARTITIONS, "earliest", owner="ann"), Metrics())
+        working = asyncio.create_task(worker.run())
+        async with asyncio.timeout(60):
+            while {task.phase for task in worker.tasks.values()} != {Phase.STOPPED, Phase.RUNNING}:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert worker.status()[1] == "running"
+        assert "Corrupt: saga.journal:0:0 is no journal record" in worker.status()[0]
+        assert not worker.ready
+        worker.stop()
+        await working
+
+    run(scene())
+
+
+def test_a_changed_definition_without_a_new_version_ends_the_worker_with_the_difference() -> None:
+    async def scene() -> None:
+        broker = MemoryBroker()
+        async with shop(await client(broker)) as place:
+            await place.order()
+        graph = book().sagas["order"].graph
+        before = graph.hash, graph.outline
+        graph.hash, graph.outline = "changed", {name: text for name, text in graph.outline.items() if name != "greet"}
+        try:
+            worker = Worker(book(), await client(broker), WorkerSettings(PARTITIONS, "earliest", owner="bob"), Metrics())
+            with pytest.raises(Misconfigured, match=r"order version 1 changed, but its version did not(.|\n)*greet"):
+                await worker.run()
+        finally:
+            graph.hash, graph.outline = before
+        assert set(claims(broker)) == {"ann"}, "it claimed all the same"
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"), [("order.events", "there is no topic order.events"), (REQUESTS, "no topic saga.requests")]
+)
+def test_a_worker_without_its_topics_does_not_begin(missing: str, says: str) -> None:
+    async def scene() -> None:
+        log = await client(MemoryBroker())
+        await log.create([spec for spec in specs(PARTITIONS) if spec.name != missing])
+        with pytest.raises(Misconfigured, match=says):
+            await Worker(book(), log, WorkerSettings(PARTITIONS, "earliest"), Metrics()).run()
+
+    run(scene())
+
+
+def test_an_app_with_another_number_of_partitions_does_not_begin() -> None:
+    async def scene() -> None:
+        log = await client(MemoryBroker())
+        await log.create(specs(PARTITIONS))
+        with pytest.raises(Misconfigured, match=r"saga\.requests has 2 partitions; the app says 5"):
+            await Worker(book(), log, WorkerSettings(5, "earliest"), Metrics()).run()
+
+    run(scene())
+
+
+def test_a_topic_that_is_no_longer_needed_stops_nobody() -> None:
+    """Its position stays in the journal; reading its end for the timers once stopped every partition that had one."""
+
+    async def scene() -> None:
+        broker = MemoryBroker()
+        log: Log = await client(broker)
+        async with shop(log) as place:
+            await place.order()
+            number, task = next(iter(place.worker.tasks.items()))
+            gone = TopicPartition("gone.events", number)
+            task._inputs.positions[gone] = task._inputs.positions[TopicPartition("order.events", number)]
+            while gone not in task.positions():
+                await place.order()
+            await place.worker.revoked(frozenset(range(PARTITIONS)))
+            place.worker.assigned(frozenset(range(PARTITIONS)))
+            await place.until(lambda: place.worker.ready, "the partitions to be back")
+            for participant in place.participants:
+                participant.cancel()
+            for _ in range(4):
+                await place.place()
+            await asyncio.sleep(60)  # nobody answers: timers fire, and ask for the ends of all that is read
+            assert set(place.worker.status().values()) == {"running"}
+            for one in place.worker.tasks.values():
+                assert any(step.attempt > 1 for state in one.fold().states() for step in state.steps.values()), "no timer fired"
+            assert gone in place.worker.tasks[number].positions(), "its position must be kept: the topic may be needed again"
+
+    run(scene())
