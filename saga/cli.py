@@ -1,4 +1,4 @@
-"""The command line: `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga replay`, `saga retry`.
+"""The command line: `saga new`, `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga replay`, `saga retry`.
 
 Data goes to stdout, messages to stderr; -o json gives one array, -o jsonl a line for each of its values.
 Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
@@ -21,6 +21,7 @@ from saga.config import Config
 from saga.connect import open_log, remark, safety
 from saga.errors import Misconfigured, SagaError
 from saga.log.base import TopicPartition
+from saga.new import create
 from saga.ops.commands import Chosen, Tool, login_name
 from saga.ops.listing import Filter, Shown
 from saga.ops.operate import DEFAULT_PATIENCE, DEFAULT_RATE, Act
@@ -72,6 +73,20 @@ def run(
     accepted = [_partition(name) for name in accept_loss]
     found = _app(app)
     _run(orchestrate(found, Config.read(), accepted, lambda text: messages.print(text, markup=False)))
+
+
+@cli.command()
+def new(
+    name: Annotated[str, typer.Argument(help="of the folder and its package: lower-case letters, digits, _", show_default=False)],
+    folder: Annotated[Path, typer.Option("--in", help="where to put it")] = Path(),
+) -> None:
+    """Write a small project that works: a saga, its services, passing tests.
+
+    Nothing is overwritten: exit code 2 if the folder is there already, or the name cannot be one.
+    """
+    for file in create(name, folder):
+        print(file)
+    messages.print(f"Now: cd {folder / name}, then pytest. What comes next stands in its README.md.", markup=False)
 
 
 # --- looking ------------------------------------------------------------------------------------------------------------------------

@@ -37,8 +37,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.connect": {"saga.log", *CONFIGURED},  # the one place that chooses an adapter
     "saga.ops": {"saga.runtime", "saga.metrics", *PARTS},
     "saga.orchestrate": {"saga.app", "saga.connect", "saga.ops", "saga.topics", *(WHOLE - {"saga.log"})},
+    "saga.new": {"saga.errors"},
     "saga.testing": {"saga.app", "saga.ops", "saga.topics", *WHOLE},
-    "saga.cli": {"saga.app", "saga.connect", "saga.ops", "saga.orchestrate", "saga.topics", *CONFIGURED},
+    "saga.cli": {"saga.app", "saga.connect", "saga.new", "saga.ops", "saga.orchestrate", "saga.topics", *CONFIGURED},
     "saga": {"saga.app", "saga.topics", *WHOLE},
     "topics": {"saga"},
     "services": {"saga", "topics"},
