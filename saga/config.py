@@ -1,7 +1,7 @@
 """Settings of a process: read once from the environment, frozen, passed down. Nothing else reads the environment.
 
 SAGA_LOG                file:PATH, a folder of this machine in the place of Kafka; empty: Kafka ("")
-SAGA_BOOTSTRAP          where Kafka answers, host:port[,host:port]
+SAGA_BOOTSTRAP          where Kafka answers, host:port[,host:port] (127.0.0.1:9092)
 SAGA_PREFIX             put before every topic and group name ("" by default)
 SAGA_GROUP              the consumer group of the orchestrators ("saga")
 SAGA_DEV                1: one broker is enough (replication 1); for development only

@@ -13,7 +13,7 @@ from aiokafka.errors import OffsetOutOfRangeError, TopicAlreadyExistsError, for_
 
 from saga.errors import Misconfigured, Rejected, Unavailable
 from saga.log.base import TopicPartition, TopicSpec
-from saga.log.kafka_client import Cluster, cut, unavailable, within
+from saga.log.kafka_client import Cluster, connecting, cut, unavailable, within
 
 POLL_SECONDS = 0.05  # between looks whether a new topic has leaders
 
@@ -72,7 +72,7 @@ class Admin:
     async def _client(self) -> AsyncIterator[Any]:
         client = AIOKafkaAdminClient(**self._cluster.settings("admin"))
         try:
-            with unavailable(f"connect to {self._cluster.bootstrap}"):
+            with connecting(self._cluster):
                 await within(self._cluster.timeout, client.start())
             yield client
         finally:

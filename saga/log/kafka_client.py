@@ -66,8 +66,18 @@ def unavailable(doing: str) -> Iterator[None]:
         raise Unavailable(f"{doing}: {said(error)}") from error
 
 
+@contextmanager
+def connecting(cluster: Cluster) -> Iterator[None]:
+    """The same for a first contact: it says which setting to look at."""
+    with unavailable(f"no way to Kafka at {cluster.bootstrap} (is SAGA_BOOTSTRAP right, and SAGA_SECURITY?)"):
+        yield
+
+
 def said(error: BaseException) -> str:
-    return f"{type(error).__name__} {error}".strip()
+    name, text = type(error).__name__, str(error)
+    if "Unable to bootstrap from" in text:
+        return "no broker answers there"  # aiokafka goes on with addresses as tuples; why each failed it has logged
+    return text if text.startswith(name) else f"{name} {text}".strip()
 
 
 async def within(seconds: float, work: Awaitable[T]) -> T:

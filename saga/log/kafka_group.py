@@ -23,7 +23,7 @@ from aiokafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
 from saga.errors import LostOwnership, Unavailable
 from saga.log.base import Listener, TopicPartition
-from saga.log.kafka_client import Background, Cluster, abandon_consumer, end_tasks, said, unavailable, within
+from saga.log.kafka_client import Background, Cluster, abandon_consumer, connecting, end_tasks, said, unavailable, within
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class KafkaMembership:
             max_poll_interval_ms=FOREVER_MS,
         )
         try:
-            with unavailable(f"connect to {self._cluster.bootstrap}"):
+            with connecting(self._cluster):
                 await within(self._cluster.timeout, consumer.start())
         except BaseException:
             self._background.start(abandon_consumer(consumer))

@@ -22,7 +22,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError  # type: ignore[im
 
 from saga.errors import Corrupt, InputsLost, Unavailable
 from saga.log.base import StoredRecord, TopicPartition
-from saga.log.kafka_client import Background, Cluster, abandon_consumer, said, unavailable, within
+from saga.log.kafka_client import Background, Cluster, abandon_consumer, connecting, said, within
 from saga.log.kafka_records import install
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ async def start_consumer(cluster: Cluster, role: str, background: Background, **
     defaults = {"enable_auto_commit": False, "auto_offset_reset": "none"}
     consumer = AIOKafkaConsumer(**cluster.settings(role), **defaults, **settings)
     try:
-        with unavailable(f"connect to {cluster.bootstrap}"):
+        with connecting(cluster):
             await within(cluster.timeout, consumer.start())
     except BaseException:
         background.start(abandon_consumer(consumer))

@@ -29,7 +29,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 
 from saga.errors import Rejected, Unavailable
 from saga.log.base import Appended, Outgoing, Record, TopicPartition
-from saga.log.kafka_client import Background, Cluster, cut, end_tasks, forget, said, unavailable, within
+from saga.log.kafka_client import Background, Cluster, connecting, cut, end_tasks, forget, said, unavailable, within
 
 logger = logging.getLogger(__name__)
 
@@ -250,7 +250,7 @@ class Writer:
         limits = {"max_batch_size": self._batch_bytes, "max_request_size": 2 * self._batch_bytes}
         producer = AIOKafkaProducer(**settings, **limits, enable_idempotence=True, acks="all", linger_ms=0)
         try:
-            with unavailable(f"connect to {self._cluster.bootstrap}"):
+            with connecting(self._cluster):
                 await within(self._cluster.timeout, producer.start())
         except BaseException:
             self._background.start(_abandon_producer(producer, set()))
