@@ -63,10 +63,12 @@ def find_app(name: str | None, directory: Path) -> App:
                 name = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("saga", {}).get("app")
                 directory = folder
                 break
-    if not name or ":" not in name:
+    if not name:
         raise Misconfigured(
             f'no app is named: write [tool.saga] app = "module:app" in pyproject.toml, or --app (looked from {directory})'
         )
+    if ":" not in name:
+        raise Misconfigured(f"the app {name!r} is not module:attribute; did you mean '{name}:app'?")
     module, _, attribute = name.partition(":")
     if str(directory) not in sys.path:
         sys.path.insert(0, str(directory))

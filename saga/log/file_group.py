@@ -60,7 +60,7 @@ class Member(NamedTuple):
 def find_group(connection: sqlite3.Connection, name: str, topic: str) -> Group:
     """Made at its first use. Raises Unavailable if there is no such topic."""
     if connection.execute("SELECT 1 FROM topics WHERE name = ?", (topic,)).fetchone() is None:
-        raise Unavailable(f"{topic} does not exist")
+        raise Unavailable(f"topic {topic} does not exist; `saga topics apply` creates those of the App's sagas and participants")
     connection.execute("INSERT INTO groups (name, topic) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, topic))
     row = connection.execute("SELECT id FROM groups WHERE name = ? AND topic = ?", (name, topic)).fetchone()
     return Group(row[0], name, topic)

@@ -63,7 +63,7 @@ class Tool:
             found = await listing(journals, wanted, now, limit)
         self._rows(found.rows, now)
         if self.output.for_people:
-            self._say(_summary(found))
+            self._say(_summary(found, wanted))
         return OK
 
     async def show(self, key: str, saga: str | None) -> int:
@@ -227,10 +227,13 @@ def _moment(history: History, moment: Moment) -> dict[str, Any]:
     }
 
 
-def _summary(found: Listing) -> str:
+def _summary(found: Listing, wanted: Filter) -> str:
     states = ", ".join(f"{count} {state}" for state, count in sorted(found.counts.items())) or "no instances"
-    hidden = found.taken - len(found.rows)
-    return f"{states}" + (f"; the oldest {len(found.rows)} of {found.taken} are shown, --limit 0 shows all" if hidden else "")
+    if found.taken > len(found.rows):
+        return f"{states}; the oldest {len(found.rows)} of {found.taken} are shown, --limit 0 shows all"
+    if found.counts and not found.rows:
+        return f"{states}; " + ("none is live, --state all shows all" if wanted == Filter() else "none fits what was asked for")
+    return states
 
 
 def _exit_code(answers: Sequence[Answer]) -> int:

@@ -114,7 +114,9 @@ class Journals:
         if not self._count:
             there = await self.log.describe([JOURNAL])
             if JOURNAL not in there:
-                raise Misconfigured(f"there is no topic {JOURNAL} here; is SAGA_BOOTSTRAP (and SAGA_PREFIX) right?")
+                raise Misconfigured(
+                    f"there is no topic {JOURNAL} here: `saga topics apply` makes it, if SAGA_BOOTSTRAP, SAGA_PREFIX and SAGA_LOG are right"
+                )
             self._count = there[JOURNAL].partitions
         return [TopicPartition(JOURNAL, number) for number in range(self._count)]
 

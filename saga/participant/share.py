@@ -21,6 +21,7 @@ FETCH = 500  # records taken at once
 WAIT = 0.5  # seconds a fetch waits for the first record
 REVOKED_WITHIN = 3.0  # seconds a rebalance waits for what is in work: the group goes on without members that take long
 RETRY = 0.5  # seconds between tries while the log does not answer
+TOLD = 20  # tries to join between two warnings
 
 logger = logging.getLogger("saga.participant")
 
@@ -87,11 +88,14 @@ class Share:
     # The runner's
 
     async def join(self, group: str) -> None:
+        tries = 0
         while self._membership is None:
             try:
                 self._membership = await self._log.join(group, self._topic, self)
             except Unavailable as error:
-                logger.warning("%s: cannot join the group yet: %s", group, error)
+                if tries % TOLD == 0:
+                    logger.warning("%s: cannot join the group yet, trying on: %s", group, error)
+                tries += 1
                 await asyncio.sleep(RETRY)
 
     async def read(self) -> None:
