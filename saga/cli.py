@@ -35,7 +35,11 @@ from saga.topics import problems, specs
 
 OK, FAILED, USAGE, PROBLEMS, INTERRUPTED = 0, 1, 2, 3, 130
 
-cli = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, help="A saga coordinator for Kafka.")
+_HELP = """A saga coordinator for Kafka.
+
+Kafka is at SAGA_BOOTSTRAP (127.0.0.1:9092); SAGA_LOG=file:PATH is a folder in its place. All settings: saga/config.py.
+"""
+cli = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, help=_HELP)
 topics_cli = typer.Typer(no_args_is_help=True, help="Create and verify the topics an app needs.")
 cli.add_typer(topics_cli, name="topics")
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
