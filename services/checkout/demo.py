@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -61,6 +62,11 @@ class Demo:
         lines = (HERE / "orders.jsonl").read_text(encoding="utf-8").splitlines()
         self._orders = lines[: options.orders]
 
+    @property
+    def metrics(self) -> str:
+        """host:port of the orchestrator that is left at the end."""
+        return f"127.0.0.1:{self._ports[3]}"
+
     async def run(self) -> int:
         """1 bring everything up · 2 place orders, kill an orchestrator half-way · 3 wait for outcomes · 4 audit."""
         partitions = self._bring_up()
@@ -78,7 +84,10 @@ class Demo:
             await asyncio.gather(following, showing, return_exceptions=True)
             await log.close()
         self.say("the audit reads all databases and the journal:")
-        return self.crew.run("services.checkout.audit")
+        code = self.crew.run("services.checkout.audit")
+        if code == 0:
+            self.say("every order has one outcome, and all books agree")
+        return code
 
     def say(self, text: str) -> None:
         passed = int(time.monotonic() - self._began)
@@ -255,8 +264,9 @@ def demo(options: Options) -> int:
     environment = {name: text for name, text in os.environ.items() if not name.startswith("CHECKOUT_")}
     environment |= {"SAGA_DEV": "1", "SAGA_SESSION_SECONDS": SESSION_SECONDS, "CHECKOUT_DATA": str(FOLDER / "data")}
     crew, code, keep = Crew(FOLDER, environment, options.keep), 1, False
+    story = Demo(options, crew)
     try:
-        code = asyncio.run(_interruptible(Demo(options, crew)))
+        code = asyncio.run(_interruptible(story))
         keep = options.keep
     except* (DemoFailed, BrokerUnavailable, SagaError) as group:
         for error in group.exceptions:
@@ -267,7 +277,7 @@ def demo(options: Options) -> int:
             if sys.exc_info()[0] is not None or code == 0:
                 shutil.rmtree(FOLDER, ignore_errors=True)
     if keep:
-        _tell_how_to_look(crew)
+        _tell_how_to_look(crew, story.metrics)
     elif code != 0 and FOLDER.exists():
         print(f"the logs and databases are in {FOLDER.relative_to(ROOT)}; make clean removes them", file=sys.stderr)
     return code
@@ -285,18 +295,24 @@ def _innermost(error: BaseException) -> BaseException:
     return _innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
-def _tell_how_to_look(crew: Crew) -> None:
+def _tell_how_to_look(crew: Crew, metrics: str) -> None:
+    """Writes .demo/env, which sets a shell to this demo, and says what can be done with it. `metrics`: an orchestrator's address."""
     environment, folder = crew.environment, FOLDER.relative_to(ROOT)
-    set_them = " ".join(
-        f"{name}={environment[name]}" for name in ("SAGA_LOG", "SAGA_BOOTSTRAP", "SAGA_PREFIX") if environment.get(name)
-    )
+    ours = [name for name in sorted(environment) if name.startswith(("SAGA_", "CHECKOUT_"))]
+    lines = [f"export {name}={shlex.quote(environment[name])}" for name in ours if name != "SAGA_SECURITY"]  # it holds secrets
+    lines.append(f'export PATH={shlex.quote(str(ROOT / ".venv" / "bin"))}:"$PATH"')
+    (FOLDER / "env").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    where = environment.get("SAGA_LOG") or environment["SAGA_BOOTSTRAP"]
     print(f"""
-Everything is still up. To look at it:
-  {set_them} .venv/bin/saga list
-  {set_them} .venv/bin/saga show order-0001
-  curl http://{environment["CHECKOUT_ORDER_HTTP"]}/orders/order-0001
+Everything is still up, on {where}. In a shell, in this folder:
+  . {folder}/env                        # sets SAGA_… and CHECKOUT_… to this demo, and finds `saga`
+  saga list --state all
+  saga show order-0007
+  saga why order-0007
+  curl http://{environment["CHECKOUT_ORDER_HTTP"]}/orders/order-0007
+  curl http://{metrics}/metrics
+  python -m services.checkout.audit
   ls {folder}/data/mail {folder}/*.log
-  {set_them} CHECKOUT_DATA={folder}/data .venv/bin/python -m services.checkout.audit
 To stop it and remove it:
   .venv/bin/python -m services.checkout.demo --stop""")
 
