@@ -21,6 +21,10 @@ missing() {
     has_java || packages+=(openjdk-17-jre-headless)
     has_maven || packages+=(maven)
   fi
+  if [ "$purpose" = test ]; then  # the examples of docs/PROTOCOL.md are run as they stand there
+    command -v kcat >/dev/null || packages+=(kcat)
+    command -v curl >/dev/null || packages+=(curl)
+  fi
   [ ${#packages[@]} -gt 0 ]
 }
 

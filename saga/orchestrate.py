@@ -15,7 +15,7 @@ from saga.metrics import Metrics
 from saga.ops.http import application, serving
 from saga.runtime.codec import REQUESTS
 from saga.runtime.worker import Worker, WorkerSettings
-from saga.topics import journal_spec, problems
+from saga.topics import needed_to_run, problems
 
 
 async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPartition], say: Callable[[str], None]) -> None:
@@ -26,7 +26,7 @@ async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPar
     log = open_log(config, "saga-orchestrator")
     await log.open()
     try:
-        await _check_journal(app, log, config)
+        await _check_topics(app, log, config)
         metrics = Metrics(label_names(app))
         worker = Worker(app.book, log, _settings(app, config, accept_loss), metrics)
         loop = asyncio.get_running_loop()
@@ -49,11 +49,11 @@ def label_names(app: App) -> set[str]:
     return names
 
 
-async def _check_journal(app: App, log: Log, config: Config) -> None:
-    """Nothing is decided on a journal that could lose what was acknowledged."""
+async def _check_topics(app: App, log: Log, config: Config) -> None:
+    """Nothing is decided on a journal that could lose what was acknowledged, nor while a command would have no place to go."""
     replication, min_insync = safety(config)
-    spec = journal_spec(app, replication=replication, min_insync=min_insync)
-    if found := problems([spec], await log.describe([spec.name])):
+    wanted = needed_to_run(app, replication=replication, min_insync=min_insync)
+    if found := problems(wanted, await log.describe([spec.name for spec in wanted])):
         raise Misconfigured("\n".join(found))
 
 

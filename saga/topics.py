@@ -53,9 +53,12 @@ def specs(app: App, *, replication: int, min_insync: int) -> list[TopicSpec]:
     return [TopicSpec(name, app.partitions, replication, special.get(name, inputs)) for name in _names(app)]
 
 
-def journal_spec(app: App, *, replication: int, min_insync: int) -> TopicSpec:
-    """The journal alone: what must be as it is before anything may be decided."""
-    return next(spec for spec in specs(app, replication=replication, min_insync=min_insync) if spec.name == JOURNAL)
+def needed_to_run(app: App, *, replication: int, min_insync: int) -> list[TopicSpec]:
+    """What must be there before anything may be decided: the journal as it must be, and a place for whatever may have to leave."""
+    wanted = specs(app, replication=replication, min_insync=min_insync)
+    outputs = [spec for spec in wanted if not _of_others(spec.name) and spec.name != JOURNAL]
+    journal = [spec for spec in wanted if spec.name == JOURNAL]
+    return journal + [TopicSpec(spec.name, spec.partitions, replication=0) for spec in outputs]
 
 
 def problems(wanted: Iterable[TopicSpec], actual: Mapping[str, TopicSpec]) -> list[str]:

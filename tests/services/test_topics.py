@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from saga.log.base import TopicSpec
-from saga.topics import problems, specs
+from saga.topics import needed_to_run, problems, specs
 from services import app
 
 WANTED = specs(app, replication=3, min_insync=2)
@@ -97,3 +97,14 @@ def test_too_few_replicas_and_a_missing_topic_are_told() -> None:
     assert "SAGA_DEV=1" in first
     assert "shipping.commands does not exist" in second
     assert "saga topics apply" in second
+
+
+def test_what_an_orchestrator_needs_is_a_safe_journal_and_a_place_for_each_output() -> None:
+    needed = {spec.name: spec for spec in needed_to_run(app, replication=3, min_insync=2)}
+    assert needed["saga.journal"].config["retention.ms"] == "-1"
+    assert {"saga.events", "saga.deadletter", "saga.requests", "payment.commands"} <= needed.keys()
+    assert "payment.events" not in needed, "domain events may be other teams' topics, with settings of their own"
+    there = {name: TopicSpec(name, spec.partitions, 3, spec.config) for name, spec in needed.items()}
+    assert problems(needed.values(), there) == []
+    del there["payment.commands"]
+    assert len(problems(needed.values(), there)) == 1
