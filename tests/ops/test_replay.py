@@ -66,6 +66,7 @@ class Told:
         trim: dict[TopicPartition, int] | None = None,
         asked: Asked | None = None,
         format: Format = Format.JSON,
+        terminal: bool = False,
     ) -> None:
         async def main() -> int:
             broker = MemoryBroker()
@@ -79,7 +80,9 @@ class Told:
             before = journal(broker)
             log = MemoryLog(broker)
             await log.open()
-            code = await replay(log, asked or Asked(None, Until()), Output(format, out), Console(file=err, width=300))
+            code = await replay(
+                log, asked or Asked(None, Until()), Output(format, out), Console(file=err, width=300, force_terminal=terminal)
+            )
             assert journal(broker) == before, "a replay wrote"
             return code
 
@@ -130,6 +133,11 @@ def test_people_get_a_table_and_the_sum(records: dict[TopicPartition, list[Store
     assert len(lines) == 1 + PARTITIONS
     assert all("the same as " in line for line in lines[1:])
     assert "byte for byte, no difference" in told.err
+
+
+def test_a_terminal_sees_how_far_it_is(records: dict[TopicPartition, list[StoredRecord]]) -> None:
+    assert "replaying" in Told(records, terminal=True).err
+    assert "replaying" not in Told(records).err
 
 
 def test_what_was_trimmed_is_said_and_the_rest_is_compared(records: dict[TopicPartition, list[StoredRecord]]) -> None:
