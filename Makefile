@@ -10,7 +10,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .PHONY: help demo test check lint clean
 
 help:
-	@echo "make demo    orders through five services over a real Kafka; KEEP=1 leaves it up;"
+	@echo "make demo    orders through six services over a real Kafka; KEEP=1 leaves it up;"
 	@echo "             SAGA_LOG=file:.demo/log does without Kafka"
 	@echo "make test    everything, on a real Kafka and a real PostgreSQL"
 	@echo "make check   what needs no server: style, types, the fast tests"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from saga import App
 from services.checkout.inventory import inventory
-from services.checkout.notification import notification
 from services.checkout.order import order
 from services.checkout.payment import payment
 from services.checkout.saga import checkout
 from services.checkout.shipping import shipping
 
-app = App(sagas=[checkout], participants=[order, payment, inventory, shipping, notification], begin="earliest")
+app = App(sagas=[checkout], participants=[order, payment, inventory, shipping], begin="earliest")

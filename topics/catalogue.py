@@ -8,7 +8,6 @@ from __future__ import annotations
 from saga import Message
 from saga.engine.messages import topic_of
 from topics.inventory import OutOfStock, ReleaseStock, ReserveStock, StockReleased, StockReserved
-from topics.notification import MailSent, SendApology, SendReceipt, SendTracking
 from topics.order import (
     AcceptOrder,
     CancelOrder,
@@ -45,10 +44,6 @@ MESSAGES: tuple[type[Message], ...] = (
     ShipmentBooked,
     AddressRefused,
     FindShipment,
-    SendReceipt,
-    SendApology,
-    SendTracking,
-    MailSent,
 )
 
 TOPICS: tuple[str, ...] = tuple(dict.fromkeys(topic_of(message) for message in MESSAGES))

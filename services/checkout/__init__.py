@@ -1,1 +1,4 @@
-"""The checkout example: an online shop's order, from the click to the parcel, over five services."""
+"""The checkout example: an online shop's order, from the click to the parcel.
+
+Four services take commands (order, payment, inventory, shipping), two only listen (notification, analytics).
+"""

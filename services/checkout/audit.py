@@ -1,11 +1,13 @@
 """The audit: do all the books agree? `python -m services.checkout.audit`; exit code 1 if anything is off, 2 if it cannot be told.
 
 It knows nothing of how the saga works, only what must be true afterwards: every order has one outcome; a completed order has been
-paid, taken from stock, shipped and written about exactly once; of any other nothing is left.
+paid, taken from stock and shipped exactly once; of any other nothing is left; each outcome was written about and counted once.
+Where no reactors ran (they need Faust), `--without-reactors` leaves out what they would have done.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 from collections import Counter
@@ -15,9 +17,10 @@ from typing import Any, NamedTuple
 from saga import SagaError
 from saga.config import Config
 from saga.connect import open_log
-from saga.engine.state import Phase
+from saga.engine.state import Instance, Phase
 from services.checkout.books import Books, read_books
-from services.checkout.notification import mail_name
+from services.checkout.mail import mail_name
+from services.checkout.numbers import Row, count
 from services.checkout.saga import checkout
 from services.checkout.settings import SETTINGS
 from topics.values import Money
@@ -32,10 +35,11 @@ class Finding(NamedTuple):
     off: list[str]
 
 
-def audit(books: Books) -> list[Finding]:
-    """Every check, in the order in which a person asks."""
+def audit(books: Books, *, reactors: bool = True) -> list[Finding]:
+    """Every check, in the order in which a person asks; of what the reactors did only if they ran."""
     outcomes = _outcomes(books)
-    checks: list[Callable[[Books, dict[str, str]], Iterable[Finding]]] = [_orders, _money, _stock, _twice, _nets, _mails]
+    checks: list[Callable[[Books, dict[str, str]], Iterable[Finding]]] = [_orders, _money, _stock, _twice, _nets]
+    checks += [_letters, _mail_drop, _counted] if reactors else []
     return [finding for check in checks for finding in check(books, outcomes)]
 
 
@@ -131,7 +135,7 @@ def _twice(books: Books, _: dict[str, str]) -> Iterable[Finding]:
     effects += [("payment", row.kind, row.command_id) for row in books.entries]
     effects += [("stock", row.sku, row.command_id) for row in books.movements]
     effects += [("shipment", row.command_id) for row in books.shipments]
-    effects += [("mail", row.command_id) for row in books.mails]
+    effects += [("mail about", row.order_id) for row in books.mails]
     effects += [("order", row.status, row.command_id) for row in books.history]
     effects += [("shipment of order", row.order_id) for row in books.shipments]
     effects += [("charge of", row["reference"]) for row in books.charges if row["status"] == "captured"]
@@ -149,8 +153,6 @@ def _nets(books: Books, outcomes: dict[str, str]) -> Iterable[Finding]:
         left.setdefault(row.order_id, Counter())[f"{row.sku} taken"] += _signed(row, "reserved", row.quantity)
     for row in books.shipments:
         left.setdefault(row.order_id, Counter())["shipped"] += 1
-    for row in books.mails:
-        left.setdefault(row.order_id, Counter())[_LEFT_BY_MAIL[row.kind][0]] += _LEFT_BY_MAIL[row.kind][1]
     due = _due(books)
     for phase, wanted in ((Phase.COMPLETED, due), (Phase.COMPENSATED, {})):
         concerned = [order_id for order_id in left if outcomes.get(order_id) == phase]
@@ -159,26 +161,36 @@ def _nets(books: Books, outcomes: dict[str, str]) -> Iterable[Finding]:
             is_left, should = _without_zeros(left[order_id]), wanted.get(order_id, {})
             if is_left != should:
                 off.append(f"order {order_id}: left {is_left or 'nothing'}, should be {should or 'nothing'}")
-        said = "each paid, taken, shipped and written about once" if phase is Phase.COMPLETED else "of each nothing is left"
+        said = "each paid, taken and shipped once" if phase is Phase.COMPLETED else "of each nothing is left"
         yield Finding(f"{len(concerned)} {phase} orders: {said}", off)
-
-
-# A receipt promises something; a tracking number keeps it, an apology takes it back.
-_LEFT_BY_MAIL = {"receipt": ("promises", 1), "apology": ("promises", -1), "tracking": ("tracking mails", 1)}
 
 
 def _due(books: Books) -> dict[str, dict[str, int]]:
     """What is left of an order that was completed."""
     due: dict[str, Counter[str]] = {}
     for row in books.orders:
-        due[row.order_id] = Counter({f"{row.currency} paid": row.total_minor, "shipped": 1, "promises": 1, "tracking mails": 1})
+        due[row.order_id] = Counter({f"{row.currency} paid": row.total_minor, "shipped": 1})
     for row in books.lines:
         due.setdefault(row.order_id, Counter())[f"{row.sku} taken"] += row.quantity
     return {order_id: _without_zeros(counted) for order_id, counted in due.items()}
 
 
-def _mails(books: Books, _: dict[str, str]) -> Iterable[Finding]:
-    noted = {row.file: row.command_id for row in books.mails}
+def _letters(books: Books, _: dict[str, str]) -> Iterable[Finding]:
+    due = {event_id: _LETTERS[instance.phase] for event_id, instance in _ended(books).items()}
+    sent = {row.event_id: row.kind for row in books.mails}
+    off = [
+        f"{id}: the customer got {sent.get(id, 'no mail')}, should get {kind}" for id, kind in due.items() if sent.get(id) != kind
+    ]
+    off += [f"{id}: the customer got {kind}, but the journal knows no such outcome" for id, kind in sent.items() if id not in due]
+    count = Counter(row.kind for row in books.mails)
+    yield Finding(f"{count['tracking']} tracking mails, {count['apology']} apologies: one for each outcome", off)
+
+
+_LETTERS = {Phase.COMPLETED: "tracking", Phase.COMPENSATED: "apology"}
+
+
+def _mail_drop(books: Books, _: dict[str, str]) -> Iterable[Finding]:
+    noted = {row.file: row.event_id for row in books.mails}
     off = [
         f"{name} is in the mail drop, but the notification service knows nothing of it"
         for name in books.files.keys() - noted.keys()
@@ -190,7 +202,28 @@ def _mails(books: Books, _: dict[str, str]) -> Iterable[Finding]:
     for name in noted.keys() & books.files.keys():
         if not (books.files[name] == noted[name] and mail_name(noted[name]) == name):
             off.append(f"{name} was written for {books.files[name]!r}, but stands for {noted[name]!r}")
-    yield Finding(f"{len(books.files)} mails in the mail drop, one for each command", off)
+    yield Finding(f"{len(books.files)} mails in the mail drop, one for each outcome", off)
+
+
+def _counted(books: Books, _: dict[str, str]) -> Iterable[Finding]:
+    """Analytics against the journal: each outcome, its time, and what it was worth."""
+    due = {}
+    for event_id, instance in _ended(books).items():
+        total = instance.data["total"]
+        due[event_id] = Row(instance.phase is Phase.COMPLETED, instance.ended or 0, total["currency"], total["minor"])
+    off = [
+        f"{id}: analytics has {books.counted.get(id, 'nothing')}, the journal {due.get(id, 'no such outcome')}"
+        for id in sorted(due.keys() | books.counted.keys())
+        if books.counted.get(id) != due.get(id)
+    ]
+    total = count(books.counted.values())
+    revenue = ", ".join(_money_text(minor, currency) for currency, minor in sorted(total.revenue.items()))
+    yield Finding(f"analytics counts {total.completed} completed ({revenue or 'nothing'}), {total.compensated} compensated", off)
+
+
+def _ended(books: Books) -> dict[str, Instance]:
+    """The checkouts that have an outcome, by the id of the event that tells it."""
+    return {f"{i.id}:{i.phase}": i for i in books.instances if i.saga == checkout.name and i.phase in _LETTERS}
 
 
 def _sum(amounts: Iterable[tuple[str, int]]) -> Counter[str]:
@@ -212,12 +245,12 @@ def _money_text(minor: int, currency: str) -> str:
     return ("−" if minor < 0 else "") + str(Money(minor=abs(minor), currency=currency))
 
 
-async def audit_now(config: Config, partitions: int) -> list[Finding]:
+async def audit_now(config: Config, partitions: int, *, reactors: bool) -> list[Finding]:
     """Read all the books as they are now and check them."""
     log = open_log(config, "audit")
     await log.open()
     try:
-        return audit(await read_books(SETTINGS, log, partitions))
+        return audit(await read_books(SETTINGS, log, partitions, reactors=reactors), reactors=reactors)
     finally:
         await log.close()
 
@@ -225,9 +258,11 @@ async def audit_now(config: Config, partitions: int) -> list[Finding]:
 def main() -> int:
     from services import app  # here, since that imports every example, and they may import this
 
-    config = Config.read()
+    parser = argparse.ArgumentParser(prog="python -m services.checkout.audit", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--without-reactors", action="store_true", help="notification and analytics did not run")
+    reactors = not parser.parse_args().without_reactors
     try:
-        findings = asyncio.run(audit_now(config, app.partitions))
+        findings = asyncio.run(audit_now(Config.read(), app.partitions, reactors=reactors))
     except SagaError as error:
         print(f"the books cannot be read: {error}", file=sys.stderr)
         return 2

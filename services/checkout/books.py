@@ -21,10 +21,10 @@ from saga.errors import Unavailable
 from saga.log.base import Log, TopicPartition
 from saga.runtime.codec import EVENTS, JOURNAL
 from saga.runtime.fold import Fold
-from services.checkout import inventory, notification, order, payment, shipping
+from services.checkout import inventory, mail, numbers, order, payment, shipping
+from services.checkout.outcomes import OUTCOMES
 from services.checkout.settings import Settings
 
-OUTCOMES = ("saga.completed.v1", "saga.compensated.v1")
 Row = Any  # a row of a table, its columns as attributes
 
 
@@ -40,20 +40,26 @@ class Books:
     mails: list[Row] = field(default_factory=list)
     charges: list[sqlite3.Row] = field(default_factory=list)
     refunds: list[sqlite3.Row] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)  # name in the mail drop → the command it was written for
+    files: dict[str, str] = field(default_factory=dict)  # name in the mail drop → the event it was written for
+    counted: dict[str, numbers.Row] = field(default_factory=dict)  # the table of analytics, by the event's id
     instances: list[Instance] = field(default_factory=list)
     told: dict[str, set[str]] = field(default_factory=dict)  # instance → the outcomes told on saga.events
 
 
-async def read_books(settings: Settings, log: Log, partitions: int) -> Books:
-    """Read everything. Raises Unavailable if a database or the log is not there, Corrupt if the journal contradicts itself."""
-    books = read_databases(settings)
+async def read_books(settings: Settings, log: Log, partitions: int, *, reactors: bool = True) -> Books:
+    """Read everything; without reactors, what they would have written is not looked for.
+
+    Raises Unavailable if a database or the log is not there, Corrupt if the journal contradicts itself.
+    """
+    books = read_databases(settings, reactors=reactors)
+    if reactors:
+        books.counted = await read_counted(log, partitions)
     books.instances = await read_instances(log, partitions)
     books.told = await read_outcomes(log, partitions)
     return books
 
 
-def read_databases(settings: Settings) -> Books:
+def read_databases(settings: Settings, *, reactors: bool = True) -> Books:
     """The services' databases, the gateway's, and the mail drop. Raises Unavailable if one is not there."""
     books = Books()
     tables: dict[str, dict[str, Table]] = {
@@ -61,8 +67,9 @@ def read_databases(settings: Settings) -> Books:
         "payment": {"entries": payment.entries},
         "inventory": {"stock": inventory.stock, "movements": inventory.movements},
         "shipping": {"shipments": shipping.shipments},
-        "notification": {"mails": notification.mails},
     }
+    if reactors:
+        tables["notification"] = {"mails": mail.mails}
     for service, wanted in tables.items():
         engine = _engine(settings.database(service))
         try:
@@ -74,7 +81,7 @@ def read_databases(settings: Settings) -> Books:
         finally:
             engine.dispose()
     books.charges, books.refunds = _ledger(settings.gateway_ledger)
-    books.files = _mail(settings.mail_drop)
+    books.files = read_mail(settings.mail_drop) if reactors else {}
     return books
 
 
@@ -103,6 +110,21 @@ async def read_outcomes(log: Log, partitions: int) -> dict[str, set[str]]:
     return told
 
 
+async def read_counted(log: Log, partitions: int) -> dict[str, numbers.Row]:
+    """The table of analytics, read from its changelog as Faust reads it: the last value of a key counts, and none removes it."""
+    rows: dict[str, numbers.Row] = {}
+    every = [TopicPartition(numbers.CHANGELOG, number) for number in range(partitions)]
+    for partition, held in (await log.bounds(every)).items():
+        async for lump in log.read(partition, held.start, held.end):
+            for record in lump:
+                event_id = (record.key or b"").decode().split("/", 1)[1]
+                if record.value is None:
+                    rows.pop(event_id, None)
+                else:
+                    rows[event_id] = numbers.decode_row(record.value)
+    return rows
+
+
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
@@ -121,12 +143,11 @@ def _ledger(file: Path) -> tuple[list[sqlite3.Row], list[sqlite3.Row]]:
         connection.close()
 
 
-def _mail(folder: Path) -> dict[str, str]:
-    if not folder.is_dir():
-        return {}
+def read_mail(folder: Path) -> dict[str, str]:
+    """The mail drop: file name → the id of the event it was written for."""
     found = {}
-    for file in sorted(folder.iterdir()):
+    for file in sorted(folder.glob("*.eml")) if folder.is_dir() else ():
         message = message_from_bytes(file.read_bytes(), policy=SMTP)
         # A long header was folded into lines; an id has no blanks, so what is between its parts was not in it.
-        found[file.name] = "".join(str(message["X-Command"] or "").split())
+        found[file.name] = "".join(str(message["X-Event"] or "").split())
     return found

@@ -1,4 +1,4 @@
-"""The demo: real orders through five services over a real Kafka, while an orchestrator is killed and another takes over.
+"""The demo: real orders through four services and two reactors over a real Kafka, while an orchestrator is killed and another takes over.
 
     python -m services.checkout.demo [--orders N] [--rate R] [--keep] [--stop]
 
@@ -13,14 +13,16 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import importlib.util
 import os
 import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -31,8 +33,10 @@ from saga import SagaError
 from saga.config import Config
 from saga.connect import open_log
 from services.checkout.crew import FOLDER, ROOT, Crew, DemoFailed, no_kafka, stop_kept
-from services.checkout.settings import HERE, SERVICES
+from services.checkout.numbers import Count
+from services.checkout.settings import HERE, REACTORS, SERVICES
 from services.checkout.watch import Ownership, Watch
+from topics.values import Money
 
 READY_SECONDS = 90.0  # ten Python processes start at once, on what may be two slow cores
 SETTLE_SECONDS = 120.0  # the slowest order needs some twenty seconds: a silent gateway is asked five times
@@ -57,7 +61,8 @@ class Demo:
         self.crew = crew
         self.watch = Watch()
         self.placed = 0
-        self._ports = free_ports(4)
+        self._ports = free_ports(5)
+        self._reactors: tuple[str, ...] = ()
         self._began = time.monotonic()
         lines = (HERE / "orders.jsonl").read_text(encoding="utf-8").splitlines()
         self._orders = lines[: options.orders]
@@ -84,7 +89,7 @@ class Demo:
             await asyncio.gather(following, showing, return_exceptions=True)
             await log.close()
         self.say("the audit reads all databases and the journal:")
-        code = self.crew.run("services.checkout.audit")
+        code = self.crew.run(*_audit(self._reactors))
         if code == 0:
             self.say("every order has one outcome, and all books agree")
         return code
@@ -98,13 +103,16 @@ class Demo:
     def _bring_up(self) -> int:
         """Start every process; returns the number of partitions."""
         environment = self.crew.environment
-        order, gateway, first, second = (f"127.0.0.1:{port}" for port in self._ports)
-        environment |= {"CHECKOUT_ORDER_HTTP": order, "CHECKOUT_GATEWAY_HTTP": gateway}
+        order, gateway, first, second, analytics = (f"127.0.0.1:{port}" for port in self._ports)
+        environment |= {"CHECKOUT_ORDER_HTTP": order, "CHECKOUT_GATEWAY_HTTP": gateway, "CHECKOUT_ANALYTICS_HTTP": analytics}
         self._choose_log()
         if self.crew.run("saga.cli", "topics", "apply") != 0:
             raise DemoFailed("the topics could not be created")
-        self.say("starting the payment gateway, five services and two orchestrators")
-        for service in ("gateway", *SERVICES):
+        self._reactors = _reactors(environment)
+        names = " and ".join(REACTORS)
+        listening = f"{names} listen" if self._reactors else f"without {names}, which need Faust on a Kafka"
+        self.say(f"starting the payment gateway, four services and two orchestrators; {listening}")
+        for service in ("gateway", *SERVICES, *self._reactors):
             self.crew.start(service, "services.checkout", service)
         for name, address in zip(ORCHESTRATORS, (first, second), strict=True):
             self.crew.start(name, "saga.cli", "run", SAGA_HTTP=address)
@@ -127,7 +135,7 @@ class Demo:
             environment["SAGA_BOOTSTRAP"] = self.crew.start_broker()
 
     async def _until_ready(self) -> None:
-        order, gateway, first, second = (f"http://127.0.0.1:{port}" for port in self._ports)
+        order, gateway, first, second, _ = (f"http://127.0.0.1:{port}" for port in self._ports)
         waiting = {f"{order}/healthz", f"{gateway}/healthz", f"{first}/readyz", f"{second}/readyz"}
 
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -162,6 +170,8 @@ class Demo:
         self.say(self._line())
         for instance, why in self.watch.parked.items():
             self.say(f"parked: {instance}: {why}")
+        if self._reactors:
+            await self._reacted()
 
     async def _place_all(self) -> None:
         url = f"http://127.0.0.1:{self._ports[0]}"
@@ -220,6 +230,26 @@ class Demo:
 
     def _now(self, lost: dict[int, Ownership]) -> dict[int, Ownership]:
         return {number: self.watch.owners[number] for number in lost}
+
+    async def _reacted(self) -> None:
+        """Reactors listen in their own time: wait until they, too, have heard of every outcome."""
+        mails, said = Path(self.crew.environment["CHECKOUT_DATA"]) / "mail", Count()
+        url = f"http://{self.crew.environment['CHECKOUT_ANALYTICS_HTTP']}/numbers"
+
+        async with httpx.AsyncClient(trust_env=False) as http:
+
+            async def heard() -> bool:
+                nonlocal said
+                with contextlib.suppress(httpx.TransportError):
+                    if (answer := await http.get(url)).status_code == 200:
+                        said = Count(**answer.json()["total"])
+                return min(said.completed + said.compensated, _mails(mails)) >= self.watch.settled
+
+            await self._until(
+                heard, SETTLE_SECONDS, lambda: f"of {self.watch.settled} outcomes {_mails(mails)} mails and {said} have come"
+            )
+        revenue = ", ".join(str(Money(minor=minor, currency=currency)) for currency, minor in said.revenue.items())
+        self.say(f"{_mails(mails)} mails are written; analytics counts {said.completed} completed orders over {revenue}")
 
     # --- its pieces -----------------------------------------------------------------------------------------------------------------
 
@@ -291,6 +321,20 @@ async def _interruptible(story: Demo) -> int:
     return await story.run()
 
 
+def _reactors(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Those that can run here: Faust is an extra, and needs Kafka."""
+    return REACTORS if not environment.get("SAGA_LOG") and importlib.util.find_spec("faust") else ()
+
+
+def _audit(reactors: tuple[str, ...]) -> list[str]:
+    """The audit's module and arguments."""
+    return ["services.checkout.audit", *([] if reactors else ["--without-reactors"])]
+
+
+def _mails(drop: Path) -> int:
+    return sum(1 for _ in drop.glob("*.eml"))
+
+
 def _innermost(error: BaseException) -> BaseException:
     return _innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
@@ -302,7 +346,8 @@ def _tell_how_to_look(crew: Crew, metrics: str) -> None:
     lines = [f"export {name}={shlex.quote(environment[name])}" for name in ours if name != "SAGA_SECURITY"]  # it holds secrets
     lines.append(f'export PATH={shlex.quote(str(ROOT / ".venv" / "bin"))}:"$PATH"')
     (FOLDER / "env").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    where = environment.get("SAGA_LOG") or environment["SAGA_BOOTSTRAP"]
+    where, reactors = environment.get("SAGA_LOG") or environment["SAGA_BOOTSTRAP"], _reactors(environment)
+    numbers = f"\n  curl http://{environment['CHECKOUT_ANALYTICS_HTTP']}/numbers" if reactors else ""
     print(f"""
 Everything is still up, on {where}. In a shell, in this folder:
   . {folder}/env                        # sets SAGA_… and CHECKOUT_… to this demo, and finds `saga`
@@ -310,8 +355,8 @@ Everything is still up, on {where}. In a shell, in this folder:
   saga show order-0007
   saga why order-0007
   curl http://{environment["CHECKOUT_ORDER_HTTP"]}/orders/order-0007
-  curl http://{metrics}/metrics
-  python -m services.checkout.audit
+  curl http://{metrics}/metrics{numbers}
+  python -m {" ".join(_audit(reactors))}
   ls {folder}/data/mail {folder}/*.log
 To stop it and remove it:
   .venv/bin/python -m services.checkout.demo --stop""")

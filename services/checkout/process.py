@@ -56,6 +56,8 @@ def main(work: Callable[[asyncio.Event], Awaitable[None]], name: str) -> int:
     """Run `work(stop)` until it ends or a signal asks it to; the process's exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    for quiet in ("faust", "mode"):  # they tell every rebalance in many lines
+        logging.getLogger(quiet).setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request
 
     async def until_told() -> None:

@@ -1,10 +1,11 @@
 """Checkout: an order is accepted, paid, reserved, shipped and confirmed; or whatever was done of that is undone.
 
-             ┌─▶ accept ─▶ pay ─▶ reserve ─┐
-    START ───┤                             ├─▶ ship ─▶ confirm ─▶ tell
-             └─▶ greet ────────────────────┘   pivot
+                        ┌─▶ pay ─────┐
+    START ───▶ accept ──┤            ├─▶ ship ───▶ confirm
+                        └─▶ reserve ─┘   pivot
 
-Until the carrier has the parcel everything can be undone. From then on there is only forward.
+Until the carrier has the parcel everything can be undone. From then on there is only forward. The customer is written to by somebody
+who listens to how it ended (`reactors/notification.py`): a mail cannot be undone, and no order waits for one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pydantic import BaseModel
 
 from saga import START, Retry, Saga, minutes, seconds
 from topics.inventory import ReleaseStock, ReserveStock
-from topics.notification import SendApology, SendReceipt, SendTracking
 from topics.order import AcceptOrder, CancelOrder, ConfirmOrder, OrderPlaced
 from topics.payment import PaymentTaken, ReturnPayment, TakePayment
 from topics.shipping import BookShipment, FindShipment, ShipmentBooked
@@ -53,16 +53,6 @@ def cancel(_: Checkout, sent: AcceptOrder) -> CancelOrder:
     return CancelOrder(order_id=sent.order_id)
 
 
-@checkout.step(after=START, timeout=SOON)
-def greet(c: Checkout) -> SendReceipt:
-    return SendReceipt(order_id=c.order_id, customer=c.customer, total=c.total)
-
-
-@greet.compensate
-def apologise(c: Checkout, sent: SendReceipt) -> SendApology:
-    return SendApology(order_id=sent.order_id, customer=sent.customer, total=sent.total, charged=bool(c.payment_id))
-
-
 @checkout.step(after=accept, timeout=GATEWAY)
 def pay(c: Checkout) -> TakePayment:
     return TakePayment(order_id=c.order_id, amount=c.total, card=c.card)
@@ -78,7 +68,7 @@ def refund(_: Checkout, sent: TakePayment) -> ReturnPayment:
     return ReturnPayment(order_id=sent.order_id)
 
 
-@checkout.step(after=pay, timeout=SOON)
+@checkout.step(after=accept, timeout=SOON)  # while the card is charged
 def reserve(c: Checkout) -> ReserveStock:
     pieces = tuple(Pieces(sku=line.sku, quantity=line.quantity) for line in c.lines)
     return ReserveStock(order_id=c.order_id, pieces=pieces)
@@ -89,7 +79,7 @@ def release(_: Checkout, sent: ReserveStock) -> ReleaseStock:
     return ReleaseStock(order_id=sent.order_id)
 
 
-@checkout.step(after=[reserve, greet], pivot=True, timeout=CARRIER, retry=Retry(attempts=1))  # from here only forward
+@checkout.step(after=[pay, reserve], pivot=True, timeout=CARRIER, retry=Retry(attempts=1))  # from here only forward
 def ship(c: Checkout) -> BookShipment:
     return BookShipment(order_id=c.order_id, recipient=c.customer.name, address=c.address)
 
@@ -107,8 +97,3 @@ def find(_: Checkout, sent: BookShipment) -> FindShipment:
 @checkout.step(after=ship, timeout=SOON)
 def confirm(c: Checkout) -> ConfirmOrder:
     return ConfirmOrder(order_id=c.order_id, tracking=c.tracking)
-
-
-@checkout.step(after=confirm, timeout=SOON)
-def tell(c: Checkout) -> SendTracking:
-    return SendTracking(order_id=c.order_id, customer=c.customer, tracking=c.tracking)

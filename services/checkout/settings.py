@@ -4,6 +4,8 @@ CHECKOUT_DATA             folder of the databases and the mail drop (".data")
 CHECKOUT_DATABASE         a SQLAlchemy URL with {service} in it; by default an SQLite file each in CHECKOUT_DATA
 CHECKOUT_ORDER_HTTP       host:port where orders are taken (127.0.0.1:8080)
 CHECKOUT_GATEWAY_HTTP     host:port of the payment gateway (127.0.0.1:8081)
+CHECKOUT_ANALYTICS_HTTP   host:port where analytics tells its numbers (127.0.0.1:8082)
+CHECKOUT_SMTP             host:port of a mail server to send mails to, besides the mail drop (none)
 CHECKOUT_STOCK            the file with the stock at the beginning (stock.json beside this file)
 """
 
@@ -16,7 +18,8 @@ from pathlib import Path
 
 from saga import Misconfigured
 
-SERVICES = ("order", "payment", "inventory", "shipping", "notification")
+SERVICES = ("order", "payment", "inventory", "shipping")  # they take commands
+REACTORS = ("notification", "analytics")  # they only listen; they need Faust, which is an extra
 HERE = Path(__file__).parent
 
 
@@ -26,6 +29,8 @@ class Settings:
     database_url: str = ""
     order_http: str = "127.0.0.1:8080"
     gateway_http: str = "127.0.0.1:8081"
+    analytics_http: str = "127.0.0.1:8082"
+    smtp: str = ""
     stock: Path = HERE / "stock.json"
 
     @staticmethod
@@ -37,13 +42,15 @@ class Settings:
             database_url=environment.get("CHECKOUT_DATABASE", ""),
             order_http=environment.get("CHECKOUT_ORDER_HTTP") or usual.order_http,
             gateway_http=environment.get("CHECKOUT_GATEWAY_HTTP") or usual.gateway_http,
+            analytics_http=environment.get("CHECKOUT_ANALYTICS_HTTP") or usual.analytics_http,
+            smtp=environment.get("CHECKOUT_SMTP", ""),
             stock=Path(environment.get("CHECKOUT_STOCK") or usual.stock),
         )
         if given.database_url and "{service}" not in given.database_url:
             raise Misconfigured(
                 f"CHECKOUT_DATABASE={given.database_url!r} has no {{service}}: each service has a database of its own"
             )
-        for address in (given.order_http, given.gateway_http):
+        for address in (given.order_http, given.gateway_http, given.analytics_http, given.smtp or usual.order_http):
             host_and_port(address)
         return given
 

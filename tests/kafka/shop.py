@@ -28,7 +28,7 @@ from saga.runtime.fold import Fold
 from services import app
 from services.checkout.books import read_outcomes
 from services.checkout.crew import ROOT, Crew
-from services.checkout.settings import HERE, SERVICES
+from services.checkout.settings import HERE, REACTORS, SERVICES
 
 SETTLE_SECONDS = 120.0  # far longer than every retry of the checkout saga together
 LOOK_SECONDS = 0.2
@@ -37,11 +37,11 @@ LOOK_SECONDS = 0.2
 class Shop:
     """An async context: processes up on entry, gone on exit. `sessions`: after so many seconds a dead process is given up.
 
-    `where`: the broker's host:port, or file:PATH.
+    `where`: the broker's host:port, or file:PATH. The reactors start only if they are asked for, which needs a broker.
     """
 
-    def __init__(self, folder: Path, where: str, prefix: str, *, sessions: float = 2.0) -> None:
-        order, gateway = (f"127.0.0.1:{port}" for port in free_ports(2))
+    def __init__(self, folder: Path, where: str, prefix: str, *, sessions: float = 2.0, reactors: bool = False) -> None:
+        order, gateway, analytics = (f"127.0.0.1:{port}" for port in free_ports(3))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("SAGA_", "CHECKOUT_"))}
         environment |= {
             "SAGA_LOG" if where.startswith("file:") else "SAGA_BOOTSTRAP": where,
@@ -53,7 +53,9 @@ class Shop:
             "CHECKOUT_DATA": str(folder / "data"),
             "CHECKOUT_ORDER_HTTP": order,
             "CHECKOUT_GATEWAY_HTTP": gateway,
+            "CHECKOUT_ANALYTICS_HTTP": analytics,
         }
+        self.reactors = REACTORS if reactors else ()
         self.folder = folder
         self.environment = environment
         self.crew = Crew(folder, environment, keep=False)
@@ -69,7 +71,7 @@ class Shop:
         await self.log.open()
         try:
             assert self.crew.run("saga.cli", "topics", "apply") == 0
-            for service in ("gateway", *SERVICES):
+            for service in ("gateway", *SERVICES, *self.reactors):
                 self.crew.start(service, "services.checkout", service)
             await self.until(self._order_answers, "the order service does not answer")
         except BaseException:
@@ -149,7 +151,7 @@ class Shop:
 
     def audit(self) -> None:
         """Read all the books; fail with the audit's own words."""
-        argv = [sys.executable, "-m", "services.checkout.audit"]
+        argv = [sys.executable, "-m", "services.checkout.audit", *([] if self.reactors else ["--without-reactors"])]
         done = subprocess.run(argv, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 

@@ -19,18 +19,24 @@ from pathlib import Path
 import httpx
 import pytest
 
+from saga.cloudevents import parse
 from saga.engine.state import Parked, Phase
 from saga.errors import Unavailable
+from saga.log.base import Outgoing, Record, TopicPartition, TopicSpec
 from saga.log.memory import MemoryBroker, MemoryLog
 from saga.metrics import Metrics
 from saga.participant import ParticipantRunner, Store
+from saga.runtime.codec import EVENTS
 from saga.runtime.worker import Worker, WorkerSettings
 from saga.topics import specs
 from services import app
-from services.checkout import inventory, notification, order, payment, shipping
+from services.checkout import inventory, order, payment, shipping
 from services.checkout.__main__ import DEFINITIONS
 from services.checkout.audit import audit, render
-from services.checkout.books import Books, read_books, read_databases
+from services.checkout.books import Books, read_books, read_databases, read_outcomes
+from services.checkout.mail import TABLES, Mailer
+from services.checkout.numbers import CHANGELOG, encode_row, row_of
+from services.checkout.outcomes import outcome_of
 from services.checkout.settings import Settings
 from tests.services.shop import ADA, BERLIN, PATIENCE, TEA, eventually, gateway_server, served
 from topics.values import Address, Line, Money
@@ -91,7 +97,6 @@ async def tell_story(folder: Path, patch: pytest.MonkeyPatch) -> Books:
     quicker = tuple(replace(carrier, answers_after=carrier.answers_after / 20) for carrier in shipping.CARRIERS)
     patch.setattr(inventory, "SETTINGS", Settings(stock=folder / "start.json"))
     patch.setattr(shipping, "CARRIERS", quicker)
-    patch.setattr(notification, "mail_drop", notification.MailDrop(folder / "mail"))
     async with gateway_server(folder) as (address, _):
         client = payment.Gateway(address)
         patch.setattr(payment, "gateway", client)
@@ -102,12 +107,29 @@ async def tell_story(folder: Path, patch: pytest.MonkeyPatch) -> Books:
                 assert answer.status_code == 201, answer.text
 
             async def settled() -> bool:
-                told = (await read_books(Settings(data=folder), log, app.partitions)).told
-                return len(told) == len(STORY)
+                return len(await read_outcomes(log, app.partitions)) == len(STORY)
 
             await eventually(settled, "an outcome of every order")
             await client.close()
+            await react(folder, log)
             return await read_books(Settings(data=folder), log, app.partitions)
+
+
+async def react(folder: Path, log: MemoryLog) -> None:
+    """Do to every outcome what the reactors do to it; that they get every one from a real Kafka is another test's matter."""
+    await log.create([TopicSpec(CHANGELOG, app.partitions)])
+    store = Store(Settings(data=folder).database("notification"), tables=TABLES)
+    mailer = Mailer(folder / "mail", store)
+    topic = [TopicPartition(EVENTS, number) for number in range(app.partitions)]
+    for partition, held in (await log.bounds(topic)).items():
+        async for lump in log.read(partition, held.start, held.end):
+            for event in map(parse, lump):
+                mailer.handle(event)
+                if outcome := outcome_of(event):
+                    key = f"{partition.partition}/{outcome.id}".encode()
+                    row = Record(key, encode_row(row_of(outcome)))
+                    await log.publish([Outgoing(TopicPartition(CHANGELOG, partition.partition), row)])
+    store.close()
 
 
 @dataclass
@@ -126,7 +148,11 @@ class Scene:
 
     def books(self) -> Books:
         books = read_databases(Settings(data=self.folder))
-        books.instances, books.told = self.from_the_log.instances, self.from_the_log.told
+        books.instances, books.told, books.counted = (
+            self.from_the_log.instances,
+            self.from_the_log.told,
+            self.from_the_log.counted,
+        )
         return books
 
     def off(self) -> list[str]:
@@ -145,7 +171,7 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Books]:
 def scene(healthy: tuple[Path, Books], tmp_path: Path) -> Scene:
     folder, books = healthy
     shutil.copytree(folder, tmp_path / "data")
-    return Scene(tmp_path / "data", deepcopy(Books(instances=books.instances, told=books.told)))
+    return Scene(tmp_path / "data", deepcopy(Books(instances=books.instances, told=books.told, counted=books.counted)))
 
 
 def test_every_order_ends_as_it_must_and_the_audit_finds_nothing(healthy: tuple[Path, Books]) -> None:
@@ -155,6 +181,8 @@ def test_every_order_ends_as_it_must_and_the_audit_finds_nothing(healthy: tuple[
     assert [finding.off for finding in findings if finding.off] == [], render(findings)
     assert len(findings) >= 8
     assert "7 orders placed: 4 completed, 3 compensated, 0 parked, orders without outcome: 0" in render(findings)
+    assert "4 tracking mails, 3 apologies" in render(findings)
+    assert "analytics counts 4 completed (59.70 EUR, 50.00 USD), 3 compensated" in render(findings)
     assert "captured 79.60 EUR, refunded 19.90 EUR, kept 59.70 EUR" in render(findings)
 
 
@@ -206,6 +234,17 @@ BREAKS: dict[str, tuple[str, str, str]] = {
         "order good-1 is cancelled in the order service, but completed in the journal",
     ),
     "an order that is gone": ("order", "DELETE FROM orders WHERE order_id = 'good-1'", "a checkout of good-1, which nobody placed"),
+    "a tracking mail for an order that was cancelled": (
+        "notification",
+        "UPDATE mails SET kind = 'tracking' WHERE order_id = 'declined'",
+        ":compensated: the customer got tracking, should get apology",
+    ),
+    "two mails about one order": (
+        "notification",
+        "INSERT INTO mails (event_id, order_id, kind, recipient, message_id, file, posted, at) "
+        "SELECT event_id || '2', order_id, kind, recipient, message_id, file, posted, at FROM mails WHERE order_id = 'good-1'",
+        "mail about good-1: 2 times",
+    ),
     "a mail nobody knows of": ("notification", "DELETE FROM mails WHERE kind = 'apology'", "knows nothing of it"),
 }
 
@@ -226,6 +265,29 @@ def test_a_mail_that_is_gone_and_one_too_many_are_found(scene: Scene) -> None:
     off = "\n".join(scene.off())
     assert "again.eml is in the mail drop, but" in off
     assert f"{second.name} was sent, says the notification service" in off
+
+
+def test_a_number_that_is_missing_one_too_many_and_one_that_is_wrong_are_found(scene: Scene) -> None:
+    counted = scene.from_the_log.counted
+    good, other, third = sorted(id for id in counted if id.endswith(":completed"))[:3]
+    counted[good] = counted[good]._replace(minor=1)
+    counted["checkout:nobody:x:completed"] = counted.pop(other)
+    counted[third] = counted[third]._replace(at=1)
+    off = scene.off()
+    for id in (good, other, third, "checkout:nobody:x:completed"):
+        assert any(what.startswith(f"{id}: analytics has") for what in off), off
+
+
+def test_without_reactors_nothing_of_theirs_is_looked_for(scene: Scene) -> None:
+    (scene.folder / "notification.db").unlink()
+    shutil.rmtree(scene.folder / "mail")
+    books = read_databases(Settings(data=scene.folder), reactors=False)
+    books.instances, books.told = scene.from_the_log.instances, scene.from_the_log.told
+    findings = audit(books, reactors=False)
+    assert [finding.off for finding in findings if finding.off] == []
+    assert not any("mail" in finding.what or "analytics" in finding.what for finding in findings)
+    with pytest.raises(Unavailable, match=r"there is no database .*notification\.db"):
+        read_databases(Settings(data=scene.folder))
 
 
 @pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.COMPENSATING])

@@ -21,7 +21,7 @@ def changed(name: str, **settings: str) -> dict[str, TopicSpec]:
 
 
 def test_an_app_has_the_coordinators_topics_and_two_for_each_service() -> None:
-    services = ("order", "payment", "inventory", "shipping", "notification")
+    services = ("order", "payment", "inventory", "shipping")
     own = {"saga.journal", "saga.requests", "saga.events", "saga.deadletter"}
     assert set(HEALTHY) == own | {f"{s}.{kind}" for s in services for kind in ("commands", "events")}
     assert len(WANTED) == len(HEALTHY), "a topic is named twice"

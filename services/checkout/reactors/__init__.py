@@ -1,0 +1,1 @@
+"""Services that only listen: Faust apps on `saga.events`. They carry no money, and a saga never waits for one."""
