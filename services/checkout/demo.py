@@ -127,7 +127,9 @@ class Demo:
             prefix = environment.setdefault("SAGA_PREFIX", f"demo-{int(time.time())}-")
             kafka = f"Kafka at {given}, topics begin with {prefix!r} and stay there"
             self.say(f"the log is {given}, in a folder {prefix}" if environment.get("SAGA_LOG") else kafka)
-        elif reason := no_kafka():
+            return
+        self.say("looking for Java and Kafka; if Kafka is not here yet, Maven fetches it now, once")
+        if reason := no_kafka():
             environment["SAGA_LOG"] = f"file:{FOLDER / 'log'}"
             self.say(f"no Kafka here, so the same on a file log in {FOLDER.relative_to(ROOT)}/log: {reason}")
         else:
