@@ -26,6 +26,7 @@ from services import app
 from services.checkout.books import read_counted, read_mail, read_outcomes
 from services.checkout.crew import Crew
 from services.checkout.mail import mail_name
+from services.checkout.numbers import KEEP
 from services.checkout.saga import Checkout
 from services.checkout.settings import REACTORS
 from tests.conftest import SessionBroker
@@ -36,6 +37,7 @@ from topics.values import Money
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 BEGAN = 1_790_000_000_000  # ms; any time, since no outcome is older than the newest by as much as is kept
+FAR = KEEP // 6_000 + 1_000  # the number of an order that ends so late that the first ones are no longer kept
 PATIENCE = 90.0  # seconds; a reactor starts in three, on a machine with nothing else to do
 
 
@@ -153,6 +155,12 @@ def test_reactors_that_are_killed_and_told_everything_twice_act_once(broker: Ses
             at.start("analytics")
             await at.until(lambda: _is(at.counted, 480), "the table did not survive its process")
             await _check(at)
+            await at.tell(range(FAR, FAR + 1))
+            left = sum(1 for id in at.told if home(id.split(":")[1], app.partitions) != home(f"order-{FAR}", app.partitions))
+            await at.until(
+                lambda: _exactly(at.counted, left + 1), "what is two days older in that partition does not leave the table"
+            )
+            assert len(await read_counted(at.log, app.partitions)) == left + 1
             for name in REACTORS:
                 process = at.crew.take(name)
                 process.send_signal(signal.SIGTERM)
@@ -165,6 +173,10 @@ async def _is(look: Callable[[], Awaitable[int]], wanted: int) -> bool:
     found = await look()
     assert found <= wanted, f"{found} of {wanted}: something was done twice"
     return found == wanted
+
+
+async def _exactly(look: Callable[[], Awaitable[int]], wanted: int) -> bool:
+    return await look() == wanted
 
 
 def _as_coroutine(look: Callable[[], int]) -> Callable[[], Awaitable[int]]:
