@@ -9,7 +9,12 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete  # type: ignore[import-untyped]
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
-from aiokafka.errors import OffsetOutOfRangeError, TopicAlreadyExistsError, for_code  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
+    InvalidReplicationFactorError,
+    OffsetOutOfRangeError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from saga.errors import Misconfigured, Rejected, Unavailable
 from saga.log.base import TopicPartition, TopicSpec
@@ -55,6 +60,8 @@ class Admin:
                 if not code or error is TopicAlreadyExistsError:
                     continue
                 text = f"topic {wanted[name].name}: {error.__name__} {(message or [''])[0] or ''}".strip()
+                if error is InvalidReplicationFactorError:
+                    text += " (for one broker on a developer's machine there is SAGA_DEV=1)"
                 raise Unavailable(text) if error.retriable else Misconfigured(text)
             with unavailable("wait for new topics"):
                 await within(self._cluster.timeout, self._until_led(client, set(wanted)))

@@ -62,7 +62,8 @@ async def serving(app: Starlette, address: str, told: Callable[[str], None]) -> 
         while not server.started:
             done, _ = await asyncio.wait([serve], timeout=0.01)
             if done:
-                raise Misconfigured(f"cannot listen on {address}: {serve.exception() or 'the address is taken'}")
+                why = serve.exception() or "the address is taken"
+                raise Misconfigured(f"cannot listen on {address}, is it taken? SAGA_HTTP names another, port 0 takes any: {why}")
         host, bound = server.servers[0].sockets[0].getsockname()[:2]
         told(f"{host}:{bound}")
         yield
