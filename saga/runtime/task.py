@@ -52,6 +52,7 @@ IDLE_SECONDS = 5.0  # how long an idle task waits before it looks around (new in
 # Inputs that concern nobody: so many of them, or so many seconds, before their positions are worth a commit of their own. They must not
 # wait for ever: once retention has deleted what lies above a position, nobody can tell that nothing of it was lost.
 MOVED_WITHOUT_DECISION, MOVED_SECONDS = 1000, 60.0
+STEADY_SECONDS = 10.0  # an ownership that lasted so long was no failure: two owners in turn, each for a moment, slow each other down
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds between claims that fail, and between publishes that fail
 
 
@@ -117,7 +118,8 @@ class PartitionTask:
         self._horizon: _Horizon | None = None
         self._moved = 0
         self._committed = self._clock()
-        self._failures = 0
+        self._failures = 0  # in a row; an ownership that lasts sets it back
+        self._running_since = 0.0
         self._closing = False
         self._idle = False
         self._appending = False
@@ -151,7 +153,7 @@ class PartitionTask:
         while not self._closing:
             try:
                 await self._restore(reason)
-                self._failures = 0
+                self._running_since = self._clock()
                 await self._work()
                 self.kept = self._journal.fold
             except asyncio.CancelledError:
@@ -180,14 +182,16 @@ class PartitionTask:
         """Drop what is in memory and go back to the start, after a jittered pause: two owners must not claim in turn for ever."""
         logger.warning("partition %d: %s", self.number, error)
         self.kept = kept
+        if self.phase is Phase.RUNNING and self._clock() - self._running_since > STEADY_SECONDS:
+            self._failures = 0
         self._to(Phase.ASSIGNED)
         self._census.leave()
         await self._here.reader.unassign(self._inputs.reading)
-        await self._pause()
+        await self._pause(self._failures)
+        self._failures += 1
 
-    async def _pause(self) -> None:
-        pause = min(FIRST_PAUSE * 2.0**self._failures, LONGEST_PAUSE)
-        self._failures = min(self._failures + 1, 16)
+    async def _pause(self, failures: int) -> None:
+        pause = min(FIRST_PAUSE * 2.0 ** min(failures, 16), LONGEST_PAUSE)
         self._idle = True  # `close` may cut this short
         try:
             await asyncio.sleep(pause * (0.5 + self._here.random.random() / 2))
@@ -378,12 +382,13 @@ class PartitionTask:
         """Send what is decided and not yet marked as sent, in order, until every record is acknowledged."""
         fold = self._journal.fold
         records = [record for sent in fold.unpublished for record in outgoing(sent.decision, self.number, sent.now)]
+        failures = 0
         while records:
             try:
                 await self._here.log.publish(records)
                 break
             except Unavailable as error:
                 logger.warning("partition %d: publishing again: %s", self.number, error)
-                await self._pause()
+                await self._pause(failures)
+                failures += 1
         self._journal.all_published()
-        self._failures = 0
