@@ -1,10 +1,10 @@
 """Checkout: an order is accepted, paid, reserved, shipped and confirmed; or whatever was done of that is undone.
 
-                        ┌─▶ pay ─────┐
-    START ───▶ accept ──┤            ├─▶ ship ───▶ confirm
-                        └─▶ reserve ─┘   pivot
+    START ───▶ accept ───▶ pay ───▶ reserve ───▶ ship ───▶ confirm
+                                                 pivot
 
-Until the carrier has the parcel everything can be undone. From then on there is only forward. The customer is written to by somebody
+A card that is declined: nothing else happens. No stock: the money goes back, nothing is shipped. Until the carrier has the parcel
+everything can be undone. From then on there is only forward. The customer is written to by somebody
 who listens to how it ended (`reactors/notification.py`): a mail cannot be undone, and no order waits for one.
 """
 
@@ -68,7 +68,7 @@ def refund(_: Checkout, sent: TakePayment) -> ReturnPayment:
     return ReturnPayment(order_id=sent.order_id)
 
 
-@checkout.step(after=accept, timeout=SOON)  # while the card is charged
+@checkout.step(after=pay, timeout=SOON)
 def reserve(c: Checkout) -> ReserveStock:
     pieces = tuple(Pieces(sku=line.sku, quantity=line.quantity) for line in c.lines)
     return ReserveStock(order_id=c.order_id, pieces=pieces)
@@ -79,7 +79,7 @@ def release(_: Checkout, sent: ReserveStock) -> ReleaseStock:
     return ReleaseStock(order_id=sent.order_id)
 
 
-@checkout.step(after=[pay, reserve], pivot=True, timeout=CARRIER, retry=Retry(attempts=1))  # from here only forward
+@checkout.step(after=reserve, pivot=True, timeout=CARRIER, retry=Retry(attempts=1))  # from here only forward
 def ship(c: Checkout) -> BookShipment:
     return BookShipment(order_id=c.order_id, recipient=c.customer.name, address=c.address)
 
