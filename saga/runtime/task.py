@@ -52,7 +52,7 @@ IDLE_SECONDS = 5.0  # how long an idle task waits before it looks around (new in
 # Inputs that concern nobody: so many of them, or so many seconds, before their positions are worth a commit of their own. They must not
 # wait for ever: once retention has deleted what lies above a position, nobody can tell that nothing of it was lost.
 MOVED_WITHOUT_DECISION, MOVED_SECONDS = 1000, 60.0
-STEADY_SECONDS = 10.0  # an ownership that lasted so long was no failure: two owners in turn, each for a moment, slow each other down
+STEADY_SECONDS = 10.0  # owned for so long was no failure: owners in turn, each for a moment, slow each other down
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds between claims that fail, and between publishes that fail
 
 
