@@ -25,15 +25,13 @@ from saga.new import create
 from saga.ops.commands import Chosen, Tool, login_name
 from saga.ops.listing import Filter, Shown
 from saga.ops.operate import DEFAULT_PATIENCE, DEFAULT_RATE, Act
-from saga.ops.output import Format, Output
+from saga.ops.output import FAILED, INTERRUPTED, OK, PROBLEMS, USAGE, Format, Output
 from saga.ops.refold import Until
 from saga.ops.replay import Asked, parse_until
 from saga.ops.replay import replay as replay_journal
 from saga.ops.words import parse_duration
 from saga.orchestrate import orchestrate
 from saga.topics import problems, specs
-
-OK, FAILED, USAGE, PROBLEMS, INTERRUPTED = 0, 1, 2, 3, 130
 
 _HELP = """A saga coordinator for Kafka.
 

@@ -23,12 +23,11 @@ from saga.log.base import Log
 from saga.ops.listing import HEADINGS, Filter, Listing, as_json, cells, listing
 from saga.ops.look import History, Journals, Moment
 from saga.ops.operate import Act, Answer, Came, Operator, Target
-from saga.ops.output import Format, Output
+from saga.ops.output import FAILED, OK, PROBLEMS, Format, Output
 from saga.ops.story import Tone, cause, consequences, story, tone_of
 from saga.ops.why import why
 from saga.ops.words import plain
 
-OK, FAILED, PROBLEMS = 0, 1, 3
 LONG_READ = 20_000  # records; a shorter read is over before a bar could be read
 _TONES = {
     Came.RETRIED: Tone.GOOD,

@@ -16,6 +16,8 @@ from rich.text import Text
 
 from saga.ops.story import Line, Tone, page
 
+OK, FAILED, USAGE, PROBLEMS, INTERRUPTED = 0, 1, 2, 3, 130  # exit codes of every command
+
 _STYLES = {
     Tone.TITLE: "bold",
     Tone.PLAIN: "",

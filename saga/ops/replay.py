@@ -17,13 +17,12 @@ from saga.errors import Corrupt, Misconfigured
 from saga.log.base import Bounds, Log, TopicPartition
 from saga.ops.listing import as_json
 from saga.ops.look import Journals
-from saga.ops.output import Output
+from saga.ops.output import FAILED, OK, PROBLEMS, Output
 from saga.ops.refold import Refold, Until
 from saga.ops.story import Tone
 from saga.ops.why import label
 from saga.runtime.fold import Fold
 
-OK, FAILED, PROBLEMS = 0, 1, 3
 HEADINGS = ("PARTITION", "OFFSETS", "BATCHES", "VOID", "CLAIMS", "SNAPSHOTS", "DECISIONS", "INSTANCES", "RESULT")
 _RACES = 3  # how often an owner may trim the journal while it is being opened
 

@@ -19,7 +19,7 @@ from saga.engine.state import Instance
 from saga.errors import Unreadable
 from saga.log.base import StoredRecord
 from saga.log.partition import home
-from saga.runtime.codec import REQUESTS, encode, encode_instance, raw
+from saga.runtime.codec import REQUESTS, decode_instance, encode, encode_instance, raw
 from saga.runtime.fold import Fold, Slot
 
 MAX_INPUT_BYTES = 256 * 1024  # S32: a larger input is recorded by reference
@@ -135,10 +135,11 @@ class Batch:
 
     def _overlaid(self, slot: Slot, before: Instance | None, decision: Decision) -> Decision:
         """Put the result of a decision into the overlay; a state that would be too large is refused."""
-        kept = before.copy() if before is not None else None
-        after = apply(before, decision)
+        known = self.states.get(slot) or self.fold.instances.get(slot)
+        after = apply(before, decision)  # changes `before`; what it was stands in `known`
         encoded = encode_instance(after)
-        if len(encoded) > MAX_STATE_BYTES and kept is not None:
+        if len(encoded) > MAX_STATE_BYTES and known is not None:
+            kept = decode_instance(known)
             decision = refuse_growth(kept, decision.input, self.now, len(encoded))
             after = apply(kept, decision)
             encoded = encode_instance(after)

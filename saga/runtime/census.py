@@ -24,6 +24,10 @@ class Seat:
     started: int
     waiting: tuple[tuple[str, int], ...]  # steps with a command out: (step, since when)
 
+    @property
+    def counts_as(self) -> tuple[str, str, str]:
+        return self.saga, self.phase, self.parked
+
 
 class Census:
     def __init__(self, metrics: Metrics) -> None:
@@ -32,12 +36,15 @@ class Census:
 
     def see(self, slot: Slot, state: Instance) -> None:
         before, now = self._seats.get(slot), _seat(state) if state.live else None
-        if before is not None:
-            self._move(before, -1)
         if now is None:
             self._seats.pop(slot, None)
         else:
             self._seats[slot] = now
+        if before is not None and now is not None and before.counts_as == now.counts_as:
+            return  # most decisions: a step moved, the instance counts as before
+        if before is not None:
+            self._move(before, -1)
+        if now is not None:
             self._move(now, 1)
 
     def leave(self) -> None:
