@@ -46,11 +46,15 @@ class Metrics:
         self.commit_inputs = Histogram("saga_journal_commit_inputs", "Inputs decided by one append", registry=r, buckets=_COUNTS)
         self.claims = Counter("saga_claims", "Claims of journal partitions", ["reason"], registry=r)
         self.ownership_lost = Counter("saga_ownership_lost", "Times that a batch did not stand where it had to", registry=r)
-        self.snapshot_age = Gauge("saga_snapshot_age_seconds", "Since the last snapshot began", ["partition"], registry=r)
+        self.snapshot_age = Gauge("saga_snapshot_age_seconds", "Age of the oldest snapshot with decisions after it", registry=r)
         self.restore = Histogram("saga_restore_seconds", "From assigned to running", registry=r, buckets=_SECONDS)
+        self.restore_remaining = Gauge("saga_restore_remaining_records", "Journal records still to be read back", registry=r)
         self.phase = Gauge("saga_partition_phase", "1 for the phase a partition is in", ["partition", "phase"], registry=r)
         self.input_lag = Gauge("saga_input_lag_records", "Inputs not yet decided", ["topic", "partition"], registry=r)
-        self.timer_lag = Gauge("saga_timer_lag_seconds", "How late the last timer fired", registry=r)
+        self.input_lag_seconds = Gauge(
+            "saga_input_lag_seconds", "Age of the oldest input that should be decided by now", registry=r
+        )
+        self.timer_lag = Gauge("saga_timer_lag_seconds", "How late timers are, the latest of the last moments", registry=r)
         self.invariant_violations = Counter("saga_invariant_violations", "Contradictions that no rule allows", ["id"], registry=r)
 
     def label(self, name: str) -> str:

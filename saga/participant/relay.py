@@ -154,8 +154,8 @@ class Relay:
             known = self._acknowledged | self._deleting  # before the look: a row deleted during it may still be seen by it
             rows = await self._store.look(partial(outbox.waiting, owner=self.id, limit=LIMIT + len(known)))
             fresh = [row for row in rows if row.id not in known][:LIMIT]
-            age = (self._store.now() - fresh[0].created) / 1000 if fresh else 0.0
-            self._meter.on_outbox_age(self._service, max(age, 0.0))
+            age = max(self._store.now() - fresh[0].created, 1) / 1000 if fresh else 0.0  # 0 says that there is none
+            self._meter.on_outbox_age(self._service, age)
             if not fresh:
                 return
             await self.publish([row.departure for row in fresh])

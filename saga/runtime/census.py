@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from saga.engine.book import Book
 from saga.engine.decision import DeadLetter, Decision, Forward, Send
 from saga.engine.replies import Outcome
 from saga.engine.state import ACTION_OF, ENDED, Instance, Waits, step_and_action
@@ -79,10 +80,10 @@ class Census:
                 metrics.attempts.labels(metrics.label(state.saga), metrics.label(step), output.action, "sent").inc()
         if decision.note in ("inputs", "forwarded", "deadletter"):
             return  # nothing of an instance's, or counted above
+        if decision.note == "contradiction" or (decision.patch.get("parked") or {}).get("reason") == "contradiction":
+            metrics.invariant_violations.labels("contradiction").inc()
         if decision.ignored:
             metrics.ignored.labels(decision.note).inc()
-            if decision.note == "contradiction":
-                metrics.invariant_violations.labels("I7").inc()
             return
         if state is None:
             return
@@ -106,9 +107,26 @@ class Census:
             metrics.attempts.labels(saga, metrics.label(decision.input.data["step"]), status, "timed-out").inc()
 
 
+def begin_series(metrics: Metrics, book: Book) -> None:
+    """Have these series from the start, at 0: Prometheus sees no increase in a counter that is new with its first 1."""
+    for saga in book.sagas.values():
+        metrics.started.labels(saga.name)
+        metrics.deadline.labels(saga.name).set(saga.deadline.total_seconds())
+        for outcome in ENDED:
+            metrics.finished.labels(saga.name, outcome)
+        for step in saga.steps.values():
+            if step.compensation_class is not None:
+                metrics.compensation_failed.labels(saga.name, step.name)
+    for id in ("contradiction", "journal", "unexpected"):
+        metrics.invariant_violations.labels(id)
+
+
 def _seat(state: Instance) -> Seat:
-    waiting = tuple((name, step.decided) for name, step in state.steps.items() if step.status in ACTION_OF)
-    return Seat(state.saga, str(state.phase), state.parked.reason if state.parked else "", state.started, waiting)
+    waiting = (
+        (name, step.decided) for name, step in state.steps.items() if step.status in ACTION_OF and step.waits is not Waits.OPERATOR
+    )
+    out = () if state.parked else tuple(waiting)  # what waits for an operator is parked, and nobody's answer is late
+    return Seat(state.saga, str(state.phase), state.parked.reason if state.parked else "", state.started, out)
 
 
 def _settled_action(decision: Decision, step: str) -> str:

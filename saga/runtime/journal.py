@@ -69,10 +69,16 @@ class Journal:
         self._restore_from = 0
         self._snapshot: _Snapshot | None = None
         self._named: list[tuple[int, int]] = []  # complete snapshots: (begin, time), for trimming
+        self._goal = 0  # up to where it is being read back
 
     @property
     def owner(self) -> str:
         return self.settings.owner
+
+    @property
+    def remaining(self) -> int:
+        """Records still to be read back, while it is."""
+        return max(0, self._goal - self.fold.next)
 
     # --- owning -------------------------------------------------------------------------------------------------------------------
 
@@ -232,6 +238,7 @@ class Journal:
         return appended
 
     async def _read(self, end: int) -> None:
+        self._goal = end
         if self.fold.next < end:
             async for record in self._records(self.fold.next, end):
                 self.fold.feed(record)

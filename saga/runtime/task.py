@@ -34,7 +34,7 @@ from datetime import datetime
 from enum import StrEnum
 from random import Random
 
-from saga.errors import Corrupt, LostOwnership, Misconfigured, Unavailable
+from saga.errors import Corrupt, InputsLost, LostOwnership, Misconfigured, Unavailable
 from saga.log.base import Log, Reader, StoredRecord, TopicPartition
 from saga.metrics import Metrics
 from saga.runtime.batch import Batch, Place
@@ -117,6 +117,7 @@ class PartitionTask:
         self._leftover: list[StoredRecord] = []
         self._horizon: _Horizon | None = None
         self._moved = 0
+        self._late = 0  # ms: of the latest timer since somebody asked
         self._committed = self._clock()
         self._failures = 0  # in a row; an ownership that lasts sets it back
         self._running_since = 0.0
@@ -171,9 +172,12 @@ class PartitionTask:
                 self._stop(error)
                 self._here.fatal(error)
             except Corrupt as error:
+                if not isinstance(error, InputsLost):  # which is no contradiction, but a loss
+                    self._here.metrics.invariant_violations.labels("journal").inc()
                 self._stop(error)
             except Exception as error:  # a bug of ours: this partition must not go on with a state that nobody understands
                 logger.exception("partition %d: unexpected error", self.number)
+                self._here.metrics.invariant_violations.labels("unexpected").inc()
                 self._stop(error)
             if self.phase is Phase.STOPPED:
                 return
@@ -224,10 +228,25 @@ class PartitionTask:
         """See `Census.ages`."""
         return self._census.ages(self._journal.now())
 
+    def now(self) -> int:
+        """The partition's time, in ms."""
+        return self._journal.now()
+
+    @property
+    def remaining(self) -> int:
+        """Journal records still to be read back, while it is restored."""
+        return self._journal.remaining
+
     def snapshot_age(self) -> float:
-        """Seconds since the last snapshot began; 0 before anything was decided."""
+        """Seconds since the last snapshot began; 0 while nothing was decided that is not in it."""
         fold = self._journal.fold
-        return (self._journal.now() - fold.snapshot_now) / 1000 if fold.snapshot_now else 0.0
+        return (self._journal.now() - fold.snapshot_now) / 1000 if fold.snapshot_now and fold.grown else 0.0
+
+    def timer_lag(self) -> float:
+        """How late the latest timer was since this was last asked, or is that still waits; in seconds."""
+        late, self._late = self._late, 0
+        due = self._timers.next_due()
+        return max(late, 0 if due is None else self._journal.now() - due, 0) / 1000
 
     # --- restore ----------------------------------------------------------------------------------------------------------------------
 
@@ -357,7 +376,7 @@ class PartitionTask:
             if batch.full:
                 break
             batch.timer(slot, step, timer)
-            self._here.metrics.timer_lag.set((batch.now - timer) / 1000)
+            self._late = max(self._late, batch.now - timer)
 
     def _reached(self, horizon: _Horizon) -> bool:
         waiting = {TopicPartition(record.topic, record.partition) for record in self._leftover}

@@ -7,21 +7,23 @@ rebalance takes everything away and gives it anew, so a task that comes back goe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 from typing import Any
 
 from saga.engine.book import Book
-from saga.errors import LostOwnership, Misconfigured, Unavailable
+from saga.errors import Corrupt, LostOwnership, Misconfigured, Unavailable
 from saga.log.base import Log, Membership, TopicPartition
 from saga.metrics import Metrics
 from saga.runtime.batch import Place
+from saga.runtime.census import begin_series
 from saga.runtime.codec import REQUESTS
 from saga.runtime.fold import Fold
 from saga.runtime.journal import JournalSettings
@@ -63,6 +65,9 @@ class Worker:
         self._failure: Exception | None = None
         self._surroundings: Surroundings | None = None
         self._membership: Membership | None = None
+        self._ends: dict[TopicPartition, int] = {}  # of the inputs, when they were last looked at
+        begin_series(metrics, book)
+        metrics.restore_remaining.set_function(lambda: sum(task.remaining for task in self.tasks.values()))
 
     async def run(self) -> None:
         """Own and run partitions until `stop`. The log must be open; it is left open."""
@@ -140,9 +145,11 @@ class Worker:
         self._stopping.set()
 
     async def _look_around(self) -> None:
+        running = [task for task in self.tasks.values() if task.phase is Phase.RUNNING]
+        self._note_ages(running)
         try:
             await self._count_inputs()
-            await self._note_lag()
+            await self._note_lag(running)
         except (Unavailable, LostOwnership) as error:
             logger.warning("looking around: %s", error)
         try:
@@ -161,26 +168,40 @@ class Worker:
             raise Misconfigured(f"{REQUESTS} has {there[REQUESTS].partitions} partitions; the app says {self._settings.partitions}")
         self._counts.update({topic: spec.partitions for topic, spec in there.items()})
 
-    async def _note_lag(self) -> None:
+    async def _note_lag(self, running: list[PartitionTask]) -> None:
         """Lag, for the metrics; and the group's offsets, which nobody needs but tools that show lag."""
-        running = [task for task in self.tasks.values() if task.phase is Phase.RUNNING]
-        self._note_ages(running)
         positions = {tp: at.offset for task in running for tp, at in task.positions().items() if tp.topic in self._counts}
+        bounds = await self._log.bounds(list(positions), committed=True) if positions else {}
+        self._metrics.input_lag.clear()  # also of what is another owner's now
+        self._metrics.input_lag_seconds.set(await self._oldest_late(positions, max((task.now() for task in running), default=0)))
+        self._ends = {tp: bound.end for tp, bound in bounds.items()}
         if not positions or self._membership is None:
             return
-        bounds = await self._log.bounds(list(positions), committed=True)
         for tp, offset in positions.items():
             self._metrics.input_lag.labels(tp.topic, str(tp.partition)).set(max(0, bounds[tp].end - offset))
         await self._membership.commit({tp: offset for tp, offset in positions.items() if tp.topic == REQUESTS})
+
+    async def _oldest_late(self, positions: Mapping[TopicPartition, int], now: int) -> float:
+        """The age in seconds, at `now` (ms), of the oldest input that was there at the last look and is still not decided; 0 if all are.
+
+        Only such an input is late, so only where there is one is it read.
+        """
+        oldest = 0
+        for tp, offset in positions.items():
+            if offset < self._ends.get(tp, 0):
+                with contextlib.suppress(Corrupt):  # retention took it: its own task says so, loudly
+                    async for lump in self._log.read(tp, offset, offset + 1):
+                        oldest = max(oldest, *(now - record.timestamp for record in lump))
+        return oldest / 1000
 
     def _note_ages(self, running: list[PartitionTask]) -> None:
         metrics = self._metrics
         oldest: dict[tuple[str, str], float] = {}
         for saga in self._book.sagas.values():
-            metrics.deadline.labels(saga.name).set(saga.deadline.total_seconds())
             oldest |= {(saga.name, step): 0.0 for step in ("", *saga.steps)}
+        metrics.snapshot_age.set(max((task.snapshot_age() for task in running), default=0.0))
+        metrics.timer_lag.set(max((task.timer_lag() for task in running), default=0.0))
         for task in running:
-            metrics.snapshot_age.labels(str(task.number)).set(task.snapshot_age())
             for name, step, age in task.ages():
                 if (name, step) in oldest:
                     oldest[name, step] = max(oldest[name, step], age)
