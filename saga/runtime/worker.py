@@ -172,9 +172,9 @@ class Worker:
         """Lag, for the metrics; and the group's offsets, which nobody needs but tools that show lag."""
         positions = {tp: at.offset for task in running for tp, at in task.positions().items() if tp.topic in self._counts}
         bounds = await self._log.bounds(list(positions), committed=True) if positions else {}
-        self._metrics.input_lag.clear()  # also of what is another owner's now
         self._metrics.input_lag_seconds.set(await self._oldest_late(positions, max((task.now() for task in running), default=0)))
         self._ends = {tp: bound.end for tp, bound in bounds.items()}
+        self._metrics.input_lag.clear()  # also of what is another owner's now
         if not positions or self._membership is None:
             return
         for tp, offset in positions.items():
