@@ -6,6 +6,7 @@ SAGA_PREFIX             put before every topic and group name ("" by default)
 SAGA_GROUP              the consumer group of the orchestrators ("saga")
 SAGA_DEV                1: one broker is enough (replication 1); for development only
 SAGA_HTTP               host:port of /metrics, /healthz and /readyz (127.0.0.1:9464); port 0 takes any free one
+SAGA_PARTICIPANT_HTTP   the same of a process that runs participants (127.0.0.1:0, any free one; it says which)
 SAGA_SESSION_SECONDS    after this long without a sign of life a process has lost its partitions (10)
 SAGA_TIMEOUT_SECONDS    how long one answer of the log may take (10)
 SAGA_SNAPSHOT_BYTES     a journal grows by at least this much between snapshots (16 MiB)
@@ -33,6 +34,7 @@ class Config:
     group: str = "saga"
     dev: bool = False
     http: str = "127.0.0.1:9464"
+    participant_http: str = "127.0.0.1:0"
     session_seconds: float = 10.0
     timeout_seconds: float = 10.0
     snapshot_bytes: int = 16 * 1024 * 1024

@@ -5,9 +5,18 @@ One `Metrics` object per process, passed down; nothing is global, so tests may h
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody asks for
 
@@ -57,8 +66,64 @@ class Metrics:
         self.timer_lag = Gauge("saga_timer_lag_seconds", "How late timers are, the latest of the last moments", registry=r)
         self.invariant_violations = Counter("saga_invariant_violations", "Contradictions that no rule allows", ["id"], registry=r)
 
+        ProcessCollector(registry=r)
+
     def label(self, name: str) -> str:
         """A label value that came from outside: itself if a definition names it, else "other", so the number of series is bounded."""
+        return name if name in self._names else "other"
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+class ParticipantMetrics:
+    """All series of a process that runs participants, and the `Meter` of each. `names` as above."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.registry = r = CollectorRegistry()
+        self._names = frozenset(names)
+        labels = ["service", "command", "result"]
+        self.commands = Counter("participant_commands", "Commands answered", labels, registry=r)
+        self.seconds = Histogram(
+            "participant_command_seconds", "From a command read to its answer acknowledged", registry=r, buckets=_SECONDS
+        )
+        self.duplicates = Counter("participant_duplicates", "Commands that came again and got the stored answer", registry=r)
+        self.outbox_age = Gauge("participant_outbox_age_seconds", "Age of the oldest record that waits to be published", registry=r)
+        self.unsettled = Gauge("participant_unsettled_calls", "Calls begun long ago whose outcome was never learned", registry=r)
+        self.deadletter = Counter("saga_deadletter", "Commands set aside", ["topic", "reason"], registry=r)
+        ProcessCollector(registry=r)
+        self._children: dict[tuple[str, str, str], Counter] = {}  # looked up once: `labels` costs more than the count itself
+        self._waits: dict[str, float] = {}  # since when the oldest record of a service's outbox waits, by the monotonic clock
+        self._unsettled: dict[str, int] = {}
+        self.outbox_age.set_function(lambda: time.monotonic() - min(self._waits.values(), default=time.monotonic()))
+
+    def on_command(self, service: str, command: str, result: str, seconds: float) -> None:
+        child = self._children.get((service, command, result))
+        if child is None:
+            child = self._children[service, command, result] = self.commands.labels(
+                self._label(service), self._label(command), result
+            )
+        child.inc()
+        self.seconds.observe(seconds)
+
+    def on_duplicate(self, service: str) -> None:  # noqa: ARG002
+        self.duplicates.inc()
+
+    def on_dead_letter(self, service: str, reason: str) -> None:
+        self.deadletter.labels(f"{self._label(service)}.commands", reason).inc()
+
+    def on_outbox_age(self, service: str, seconds: float) -> None:
+        """Told when it is looked at; while nothing can be published nobody looks, and it grows on."""
+        if seconds:
+            self._waits[service] = time.monotonic() - seconds
+        else:
+            self._waits.pop(service, None)
+
+    def on_begun(self, service: str, old: int) -> None:
+        self._unsettled[service] = old
+        self.unsettled.set(sum(self._unsettled.values()))
+
+    def _label(self, name: str) -> str:
         return name if name in self._names else "other"
 
     def text(self) -> bytes:

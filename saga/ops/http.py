@@ -1,14 +1,14 @@
-"""What an orchestrator tells over HTTP: /metrics for Prometheus, /healthz and /readyz for whoever restarts and routes.
+"""What a process tells over HTTP: /metrics for Prometheus, /healthz and /readyz for whoever restarts and routes.
 
 /healthz  200 as long as the process does its work: its loop turns, and no partition stopped
-/readyz   200 when it is in the group and every partition it was given runs
+/readyz   200 when it is in the group, and every partition it was given runs; of participants, when each takes commands
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 import uvicorn
@@ -18,7 +18,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from saga.errors import Misconfigured
-from saga.metrics import CONTENT_TYPE, Metrics
+from saga.metrics import CONTENT_TYPE
+
+Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Watched(Protocol):
@@ -30,7 +32,23 @@ class Watched(Protocol):
     def status(self) -> dict[int, str]: ...
 
 
-def application(worker: Watched, metrics: Metrics) -> Starlette:
+class Taking(Protocol):
+    """What is asked of a participant's runner."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+
+class Counted(Protocol):
+    """What /metrics shows."""
+
+    def text(self) -> bytes: ...
+
+
+def application(worker: Watched, metrics: Counted) -> Starlette:
     async def healthz(_: Request) -> Response:
         status = worker.status()
         stopped = {str(number): text for number, text in status.items() if text.startswith("stopped")}
@@ -40,6 +58,24 @@ def application(worker: Watched, metrics: Metrics) -> Starlette:
         partitions = {str(number): text for number, text in worker.status().items()}
         return JSONResponse({"ready": worker.ready, "partitions": partitions}, status_code=200 if worker.ready else 503)
 
+    return _application(healthz, readyz, metrics)
+
+
+def participant_application(runners: Sequence[Taking], metrics: Counted) -> Starlette:
+    """The same of a process that runs participants: one that can no longer work ends, so as long as it answers it is healthy."""
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"stopped": {}})
+
+    async def readyz(_: Request) -> Response:
+        participants = {runner.name: runner.ready for runner in runners}
+        ready = all(participants.values())
+        return JSONResponse({"ready": ready, "participants": participants}, status_code=200 if ready else 503)
+
+    return _application(healthz, readyz, metrics)
+
+
+def _application(healthz: Answer, readyz: Answer, metrics: Counted) -> Starlette:
     async def show_metrics(_: Request) -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
@@ -47,15 +83,15 @@ def application(worker: Watched, metrics: Metrics) -> Starlette:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Starlette, address: str, told: Callable[[str], None]) -> AsyncIterator[None]:
+async def serving(app: Starlette, address: str, told: Callable[[str], None], setting: str = "SAGA_HTTP") -> AsyncIterator[None]:
     """Serve while the body runs. `address` is host:port, port 0 takes a free one; `told` learns the true address.
 
-    Raises Misconfigured if the address is not one, or is taken.
+    Raises Misconfigured if the address, which `setting` gave, is not one, or is taken.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
-        raise Misconfigured(f"SAGA_HTTP must be host:port, not {address!r}")
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=int(port), log_level="warning", lifespan="off"))
+        raise Misconfigured(f"{setting} must be host:port, not {address!r}")
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=int(port), log_config=None, access_log=False, lifespan="off"))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the process's own handlers stop it in order
     serve = asyncio.create_task(_serve(server), name="http")
     try:
@@ -63,7 +99,7 @@ async def serving(app: Starlette, address: str, told: Callable[[str], None]) -> 
             done, _ = await asyncio.wait([serve], timeout=0.01)
             if done:
                 why = serve.exception() or "the address is taken"
-                raise Misconfigured(f"cannot listen on {address}, is it taken? SAGA_HTTP names another, port 0 takes any: {why}")
+                raise Misconfigured(f"cannot listen on {address}, is it taken? {setting} names another, port 0 takes any: {why}")
         host, bound = server.servers[0].sockets[0].getsockname()[:2]
         told(f"{host}:{bound}")
         yield

@@ -48,6 +48,16 @@ class ParticipantRunner:
         self._log = log
         self._settings = settings or Settings()
         self._meter: Meter = meter or NoMeter()
+        self._share: Share | None = None
+
+    @property
+    def name(self) -> str:
+        return self._participant.name
+
+    @property
+    def ready(self) -> bool:
+        """Takes commands: it is in the group and reads whatever it was given."""
+        return self._share is not None and self._share.ready
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish what is in flight within `stop_within`, publish, commit, leave the group.
@@ -63,7 +73,7 @@ class ParticipantRunner:
             concurrency=self._settings.concurrency,
             limit=self._settings.in_flight,
         )
-        share = Share(commands_topic(self._participant.name), self._log, relay, lanes)
+        share = self._share = Share(commands_topic(self._participant.name), self._log, relay, lanes)
         loop = asyncio.get_running_loop()
         relaying = loop.create_task(relay.run())
         reading = loop.create_task(self._read(share))

@@ -87,6 +87,11 @@ class Share:
 
     # The runner's
 
+    @property
+    def ready(self) -> bool:
+        """In the group, and reading whatever it was given."""
+        return self._membership is not None and (not self._given or bool(self._progress))
+
     async def join(self, group: str) -> None:
         tries = 0
         while self._membership is None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, MetaData
 from starlette.types import ASGIApp
 
-from saga import Participant, ParticipantRunner, SagaError, Store
+from saga import Participant, SagaError, Store
 from saga.config import Config
-from saga.connect import open_log
+from saga.participate import participate
 from services.checkout.settings import SETTINGS
 from services.checkout.web import serve
 
@@ -33,20 +33,17 @@ class Service:
 
 async def run_service(service: Service, stop: asyncio.Event) -> None:
     """Work until `stop` is set. Raises SagaError or OSError if the log, the database or the address cannot be had."""
-    config, name = Config.read(), service.participant.name
+    config = Config.read()
     SETTINGS.data.mkdir(parents=True, exist_ok=True)
-    store = Store(SETTINGS.database(name), tables=service.tables)
-    log = open_log(config, name)
+    store = Store(SETTINGS.database(service.participant.name), tables=service.tables)
     try:
         if service.prepare:
             await store.run(service.prepare)
-        await log.open()
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(ParticipantRunner(service.participant, store, log).run(stop))
+            parts.create_task(participate({service.participant: store}, config, stop))
             if service.api:
                 parts.create_task(serve(service.api(store), service.address, stop))
     finally:
-        await log.close()
         if service.close:
             await service.close()
         store.close()
