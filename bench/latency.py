@@ -1,0 +1,29 @@
+"""How long one saga takes, from when its start was due to when its end was heard, at rates below saturation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from bench.readings import percentile
+from bench.stage import Stage
+from saga.log.base import Log
+
+# Sagas per second, and seconds of it: the slowest rate needs longest for a p95 that means something.
+RATES: Mapping[int, float] = {5: 30.0, 20: 25.0, 100: 15.0, 300: 15.0}
+SETTLE_SECONDS = 2.0  # of the same load before it counts
+DRAIN_SECONDS = 120.0
+
+
+async def latency(stage: Stage, log: Log, rate: int, seconds: float) -> dict[str, Any]:
+    """Percentiles in milliseconds at so many sagas a second."""
+    async with stage.load(log) as load, asyncio.timeout(seconds + DRAIN_SECONDS):
+        await load.steady(rate, SETTLE_SECONDS)
+        ended = await load.steady(rate, seconds)
+    stage.check()
+    taken = [1000 * (saga.end - saga.due) for saga in ended]
+    spread = {"p50": percentile(taken, 0.5), "p95": percentile(taken, 0.95), "p99": percentile(taken, 0.99), "max": max(taken)}
+    # A system that cannot keep up is still busy when the last start was due.
+    over = max(saga.end for saga in ended) - max(saga.due for saga in ended)
+    return {"rate": rate, "sagas": len(taken), "ms": spread, "drained_seconds": over}

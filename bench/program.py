@@ -1,0 +1,33 @@
+"""What the programs of the bench have in common: a log that the settings name, work until SIGTERM, and the end in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+from saga.config import Config
+from saga.connect import open_log
+from saga.log.base import Log
+
+LOOK_SECONDS = 0.5  # how long a program waits for records before it looks whether it was told to stop
+
+
+def run(name: str, work: Callable[[Log, asyncio.Event], Awaitable[None]]) -> None:
+    """Run `work(log, stop)`, which returns soon after `stop` is set."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    async def until_told() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        log = open_log(Config.read(), name)
+        await log.open()
+        try:
+            await work(log, stop)
+        finally:
+            await log.close()
+
+    asyncio.run(until_told())

@@ -1,0 +1,84 @@
+"""What is read before and after a stretch of time: the processor time of processes, and an orchestrator's histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+from prometheus_client.parser import text_string_to_metric_families
+
+
+def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
+    """User and system time of each process so far, all its threads; the kernel counts in ticks of 10 ms."""
+    found = {}
+    for role, pid in pids.items():
+        times = psutil.Process(pid).cpu_times()
+        found[role] = times.user + times.system
+    return found
+
+
+def memory_bytes(pid: int) -> int:
+    """The resident memory of a process."""
+    return int(psutil.Process(pid).memory_info().rss)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Buckets by their upper bound, cumulative, as Prometheus has them; `sum` of all values."""
+
+    buckets: Mapping[float, float]
+    sum: float
+
+    @staticmethod
+    def read(metrics: str, name: str) -> Histogram:
+        """One series of what /metrics says; its labels are added up."""
+        buckets: dict[float, float] = {}
+        total = 0.0
+        for family in text_string_to_metric_families(metrics):
+            for sample in family.samples if family.name == name else ():
+                if sample.name == f"{name}_bucket":
+                    bound = float(sample.labels["le"])
+                    buckets[bound] = buckets.get(bound, 0.0) + sample.value
+                elif sample.name == f"{name}_sum":
+                    total += sample.value
+        return Histogram(buckets, total)
+
+    def since(self, before: Histogram) -> Histogram:
+        """What was added after `before` was read."""
+        return Histogram({le: count - before.buckets.get(le, 0.0) for le, count in self.buckets.items()}, self.sum - before.sum)
+
+    @property
+    def count(self) -> float:
+        return self.buckets.get(float("inf"), 0.0)
+
+    @property
+    def mean(self) -> float:
+        return self.sum / self.count if self.count else 0.0
+
+    def quantile(self, share: float) -> float:
+        """As Prometheus' histogram_quantile: even within a bucket; the last finite bound if it lies beyond."""
+        wanted, lower, below = share * self.count, 0.0, 0.0
+        for bound, count in sorted(self.buckets.items()):
+            if count >= wanted and count > below:
+                return lower if bound == float("inf") else lower + (bound - lower) * (wanted - below) / (count - below)
+            lower, below = (lower if bound == float("inf") else bound), count
+        return lower
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of all are not above (nearest rank); 0 if there are none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered) // 1) - 1))] if ordered else 0.0
+
+
+def rounded(value: Any, digits: int = 3) -> Any:
+    """The same with every float rounded, for people to read."""
+    if isinstance(value, float):
+        return round(value, digits)
+    if isinstance(value, Mapping):
+        return {name: rounded(each, digits) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(each, digits) for each in value]
+    return value
