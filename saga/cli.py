@@ -7,7 +7,6 @@ Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -21,6 +20,7 @@ from saga.config import Config
 from saga.connect import open_log, remark, safety
 from saga.errors import Misconfigured, SagaError
 from saga.log.base import TopicPartition
+from saga.logs import set_up
 from saga.new import create
 from saga.ops.commands import Chosen, Tool, login_name
 from saga.ops.listing import Filter, Shown
@@ -66,15 +66,12 @@ def main() -> None:
 def run(
     app: AppOption = None,
     accept_loss: Annotated[list[str], typer.Option(help="topic:partition whose lost inputs an operator accepts")] = [],  # noqa: B006
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="say more on stderr")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log more: as SAGA_LOGS_LEVEL=debug")] = False,
 ) -> None:
     """Run one orchestrator until SIGTERM or Ctrl-C; more of them share the partitions."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    accepted = [_partition(name) for name in accept_loss]
-    found = _app(app)
-    _run(orchestrate(found, Config.read(), accepted, lambda text: messages.print(text, markup=False)))
+    accepted, config = [_partition(name) for name in accept_loss], Config.read()
+    set_up(config.logs, "debug" if verbose else config.logs_level)
+    _run(orchestrate(_app(app), config, accepted))
 
 
 @cli.command()

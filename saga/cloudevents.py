@@ -70,10 +70,14 @@ def header_fields(headers: Headers) -> dict[str, str]:
     """
     fields: dict[str, str] = {}
     for name, raw in headers:
-        if name.startswith("ce_"):
-            name = name[3:]
-        elif name != "traceparent":
+        if name in ("traceparent", "ce_traceparent"):
+            # Never a reason not to work: one that cannot be understood counts as none (W3C Trace Context, section 3.2).
+            said = raw.decode(errors="replace")
+            fields["traceparent"] = said if fields.get("traceparent", said) == said else ""
             continue
+        if not name.startswith("ce_"):
+            continue
+        name = name[3:]
         if name in fields:
             raise Unreadable("doubled-header", f"header {name!r} stands twice")
         try:

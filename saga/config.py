@@ -7,6 +7,8 @@ SAGA_GROUP              the consumer group of the orchestrators ("saga")
 SAGA_DEV                1: one broker is enough (replication 1); for development only
 SAGA_HTTP               host:port of /metrics, /healthz and /readyz (127.0.0.1:9464); port 0 takes any free one
 SAGA_PARTICIPANT_HTTP   the same of a process that runs participants (127.0.0.1:0, any free one; it says which)
+SAGA_LOGS               json or text; empty: text on a terminal, else JSON ("")
+SAGA_LOGS_LEVEL         debug, info, warning or error: the least that is logged (info)
 SAGA_SESSION_SECONDS    after this long without a sign of life a process has lost its partitions (10)
 SAGA_TIMEOUT_SECONDS    how long one answer of the log may take (10)
 SAGA_SNAPSHOT_BYTES     a journal grows by at least this much between snapshots (16 MiB)
@@ -25,6 +27,9 @@ from typing import Any
 
 from saga.errors import Misconfigured
 
+_KINDS = ("", "json", "text")
+_LEVELS = ("debug", "info", "warning", "error")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -35,6 +40,8 @@ class Config:
     dev: bool = False
     http: str = "127.0.0.1:9464"
     participant_http: str = "127.0.0.1:0"
+    logs: str = ""
+    logs_level: str = "info"
     session_seconds: float = 10.0
     timeout_seconds: float = 10.0
     snapshot_bytes: int = 16 * 1024 * 1024
@@ -45,6 +52,10 @@ class Config:
     def __post_init__(self) -> None:
         if self.log and not self.log_folder:
             raise Misconfigured(f"SAGA_LOG={self.log!r} is neither empty, for Kafka at SAGA_BOOTSTRAP, nor file:PATH")
+
+        for name, value, known in (("SAGA_LOGS", self.logs, _KINDS), ("SAGA_LOGS_LEVEL", self.logs_level, _LEVELS)):
+            if value not in known:
+                raise Misconfigured(f"{name}={value!r} is none of {', '.join(filter(None, known))}")
 
     @property
     def log_folder(self) -> str:

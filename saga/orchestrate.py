@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from saga.app import App
 from saga.config import Config
@@ -17,8 +18,10 @@ from saga.runtime.codec import REQUESTS
 from saga.runtime.worker import Worker, WorkerSettings
 from saga.topics import needed_to_run, problems
 
+logger = logging.getLogger(__name__)
 
-async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPartition], say: Callable[[str], None]) -> None:
+
+async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPartition]) -> None:
     """Own partitions and run their sagas until SIGTERM or SIGINT: then finish, publish, leave.
 
     Raises Misconfigured if the journal or a definition is not as it must be; Unavailable if the log cannot be reached.
@@ -33,9 +36,9 @@ async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPar
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
         async with serving(
-            application(worker, metrics), config.http, lambda address: say(f"metrics and health on http://{address}")
+            application(worker, metrics), config.http, lambda address: logger.info("metrics and health on http://%s", address)
         ):
-            say(f"orchestrating {', '.join(app.book.sagas)} in group {config.group!r}; SIGTERM stops in order")
+            logger.info("orchestrating %s in group %r; SIGTERM stops in order", ", ".join(app.book.sagas), config.group)
             await worker.run()
     finally:
         await log.close()

@@ -19,7 +19,10 @@ MEANING: dict[str, tuple[str, str]] = {
     ),
     "ce_subject": ("The saga's key, or the business id.", "order-7"),
     "content-type": ("Of the value.", "application/json"),
-    "traceparent": ("W3C trace context; handed on from the start to each command, and from a command to its answer.", "00-…-01"),
+    "traceparent": (
+        "W3C trace context; handed on from the start to each command and outcome, and from a command to its answer.",
+        "00-…-01",
+    ),
     "ce_sagainstance": (
         "The instance: <saga>:<key>:<run>; in a key, `%` is written %25 and `:` is %3A.",
         "checkout:order-7:mb2k9x1c",
@@ -62,7 +65,7 @@ class Headers:
 _ALWAYS = ("ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_subject", "content-type")
 _ADDRESS = ("ce_sagainstance", "ce_sagacommand", "ce_sagaaction", "ce_sagaattempt")
 
-COMMAND = Headers("commandHeaders", (*_ALWAYS, *_ADDRESS), ("ce_sagasubject", "traceparent"))
+COMMAND = Headers("commandHeaders", (*_ALWAYS, *_ADDRESS, "traceparent"), ("ce_sagasubject",))
 REPLY = Headers(
     "replyHeaders",
     ("ce_type", "ce_id", "ce_source", *_ADDRESS, "ce_sagaoutcome"),
@@ -71,5 +74,7 @@ REPLY = Headers(
 EVENT = Headers(
     "eventHeaders", ("ce_type",), ("ce_specversion", "ce_id", "ce_source", "ce_time", "ce_subject", "content-type", "traceparent")
 )
-ANNOUNCEMENT = Headers("announcementHeaders", tuple(name for name in _ALWAYS if name != "ce_subject"), ("ce_subject",))
+ANNOUNCEMENT = Headers(
+    "announcementHeaders", tuple(name for name in _ALWAYS if name != "ce_subject"), ("ce_subject", "traceparent")
+)
 DEADLETTER = Headers("deadletterHeaders", ("ce_sagareason", "ce_sagadetail"), ("ce_sagaorigin",))

@@ -27,13 +27,14 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from saga.engine import trace
 from saga.engine.advance import advance, park_if_quiet, settle_unknown, turn_back
 from saga.engine.apply import diff
 from saga.engine.book import brief, start_key
 from saga.engine.decision import Announce, DeadLetter, Decision, Input, Kind, Output
 from saga.engine.definition import Saga
 from saga.engine.draft import Draft, UserCodeRaised
-from saga.engine.policy import MAX_DECISIONS, MAX_KEPT, MAX_KEPT_BYTES, MAX_TRACE
+from saga.engine.policy import MAX_DECISIONS, MAX_KEPT, MAX_KEPT_BYTES
 from saga.engine.replies import Contradiction, Ignored, attempt_failed, take_reply
 from saga.engine.state import Cause, Instance, Phase, Status, Waits, instance_id
 from saga.errors import Unreadable
@@ -76,9 +77,9 @@ def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, no
 
 
 def _start(saga: Saga[Any, Any], given: Input, now: int, key: str) -> Decision:
-    trace = given.attributes.get("traceparent", "")
+    id = instance_id(saga.name, key, now)
     state = Instance(
-        id=instance_id(saga.name, key, now),
+        id=id,
         saga=saga.name,
         key=key,
         version=saga.version,
@@ -86,7 +87,7 @@ def _start(saga: Saga[Any, Any], given: Input, now: int, key: str) -> Decision:
         started=now,
         deadline=now + round(saga.deadline.total_seconds() * 1000),
         digest=_digest(given.data),
-        trace=trace if len(trace) <= MAX_TRACE else "",
+        trace=trace.read(given.attributes.get("traceparent", "")) or trace.begin(id),
         limit=MAX_DECISIONS,
     )
     draft = Draft(saga, state, now)
@@ -122,12 +123,13 @@ def _started_before(state: Instance, given: Input) -> Decision:
     about = {"saga": state.saga, "key": state.key, "instance": state.id, "version": state.version}
     if _digest(given.data) != state.digest:
         detail = f"{state.saga} {state.key!r} was started with another payload"
-        rejected = Announce(
-            "saga.rejected.v1", f"{state.id}:rejected:{given.identity}", {**about, "reason": "conflict", "detail": detail}
-        )
+        why = {**about, "reason": "conflict", "detail": detail}
+        asked = trace.read(given.attributes.get("traceparent", ""))
+        rejected = Announce("saga.rejected.v1", f"{state.id}:rejected:{given.identity}", why, asked)
         return _nothing(state, given, "conflict", detail, (rejected, DeadLetter("conflict", detail)))
     what = "started" if state.live else str(state.phase)
-    return _nothing(state, given, "repeated-start", "", (Announce(f"saga.{what}.v1", f"{state.id}:{what}", _answer(state, about)),))
+    answer = Announce(f"saga.{what}.v1", f"{state.id}:{what}", _answer(state, about), state.trace)
+    return _nothing(state, given, "repeated-start", "", (answer,))
 
 
 def _answer(state: Instance, about: dict[str, Any]) -> dict[str, Any]:

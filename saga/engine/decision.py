@@ -92,6 +92,7 @@ class Announce:
     type: str
     id: str
     data: Any
+    trace: str = ""  # traceparent of the start
     kind: str = "announce"
 
 

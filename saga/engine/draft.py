@@ -185,6 +185,7 @@ class Draft:
                 type=f"saga.{what}.v1",
                 id=f"{state.id}:{what}" + ("" if once else f":{state.seq + 1}"),
                 data={"saga": state.saga, "key": state.key, "instance": state.id, "version": state.version, **data},
+                trace=state.trace,
             )
         )
 

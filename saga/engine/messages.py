@@ -32,7 +32,7 @@ SERVICE = re.compile(r"[a-z][a-z0-9_-]*")
 class Message(BaseModel):
     """A value that travels in a record. Unknown fields are ignored, so a sender may add some; values are immutable."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True)  # it may be private
 
     __type__: ClassVar[str] = ""
     __service__: ClassVar[str] = ""

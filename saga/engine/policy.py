@@ -47,4 +47,3 @@ MAX_OUTPUT_BYTES = 1024 * 1024  # S32: of the commands of one decision, which ha
 MAX_KEPT = 64  # S32: inputs kept for a parked instance
 MAX_KEPT_BYTES = 256 * 1024  # S32: of them all, but for the first, which is always kept: with the rest, a state stays near 1 MiB
 MAX_DECISIONS = 10_000  # S32: of one instance
-MAX_TRACE = 256  # S32: characters of a traceparent, which every command carries on; a longer one is left out

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from saga.cloudevents import CloudEvent, iso_time, parse, parse_time
+from saga.engine import trace
 from saga.engine.messages import EXPIRED, FAILED, NOTHING, Command, Event, Message, events_topic
 from saga.engine.state import Action
 from saga.errors import Unreadable
@@ -48,9 +49,8 @@ class Address:
             "sagaaction": self.action,
             "sagaattempt": self.attempt,
             "sagaoutcome": outcome,
+            "traceparent": self.traceparent,
         }
-        if self.traceparent:
-            attributes["traceparent"] = self.traceparent
         event = CloudEvent(type, id, self.service, data, iso_time(now), self.subject, attributes)
         return Departure(events_topic(self.service), self.record.partition, event.record(self.record.key))
 
@@ -78,7 +78,7 @@ class Address:
 
     def event(self, event: Event, key: str, number: int, now: int) -> Departure:
         """A domain event of the handler: ce_id `<sagacommand>:event:<number>`, so a second run of it tells the same fact."""
-        attributes = {"traceparent": self.traceparent} if self.traceparent else {}
+        attributes = {"traceparent": self.traceparent}
         id = f"{self.command_id}:event:{number}"
         told = CloudEvent(
             event.__type__, id, self.service, event.model_dump(mode="json"), iso_time(now), subject=key, attributes=attributes
@@ -113,7 +113,7 @@ def read_address(record: StoredRecord, fields: Mapping[str, str], service: str) 
         action=fields.get("sagaaction", ""),
         attempt=fields["sagaattempt"],
         subject=fields.get("subject", "")[:MAX_ID],
-        traceparent=fields.get("traceparent", "")[:MAX_ID],
+        traceparent=trace.read(fields.get("traceparent", "")) or trace.begin(ids[1]),
     )
 
 

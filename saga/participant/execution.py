@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from sqlalchemy import Connection
@@ -23,6 +24,7 @@ from saga.engine.messages import Message
 from saga.engine.state import Action
 from saga.errors import Unreadable
 from saga.log.base import Record, StoredRecord
+from saga.logs import Command, working_on
 from saga.participant.command import Address, Received, read_address, read_command
 from saga.participant.group import GroupCommit
 from saga.participant.inbox import Do
@@ -65,12 +67,14 @@ class Execution:
         loop = asyncio.get_running_loop()
         began = loop.time()
         label = "other"
+        working_on.set(None)
         address: Address | None = None
         try:
             fields = header_fields(record.headers)
             address = read_address(record, fields, self._participant.name)
             if address is None:
                 raise Unreadable("no-address", "sagacommand, sagainstance and sagaattempt must say whom to answer")
+            working_on.set(Command(address.command_id, address.key, address.traceparent))
             received = read_command(address, fields, self._participant.handlers)
         except Unreadable as error:
             await self._unreadable(record, address, error)
@@ -87,6 +91,8 @@ class Execution:
                 await self._relay.drained()
             result = answer.result
         self._meter.on_command(self._participant.name, label, result, loop.time() - began)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s is answered %s", label, result)
 
     async def _answer(self, received: Received) -> Answer:
         """Run the command until it is answered, or until the tries are used up."""
@@ -134,7 +140,7 @@ class Execution:
         if received.handler.calls_awaits:
             call = calls(received.payload, work)
         else:
-            call = asyncio.get_running_loop().run_in_executor(self._calling, calls, received.payload, work)
+            call = asyncio.get_running_loop().run_in_executor(self._calling, copy_context().run, calls, received.payload, work)
         try:
             async with asyncio.timeout(within) as limit:
                 return await call
@@ -150,10 +156,12 @@ class Execution:
             return self._overtaken(connection, received, arrival, called)
         work = _work(received)
         work.connection = connection
+        working = working_on.set(Command(work.command_id, work.key, work.traceparent))  # in this thread, which is the database's
         try:
             message = received.handler.answer(received.payload, work, *called)
         finally:
             work.connection = None
+            working_on.reset(working)
         return self._settlement.settle(connection, received, arrival, _replied(received, message), work.emitted)
 
     async def _run_async(self, received: Received, called: Sequence[Any]) -> Answer:

@@ -26,6 +26,7 @@ from sqlalchemy import BigInteger, Connection, Engine, MetaData, bindparam, crea
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from saga.cloudevents import CloudEvent, iso_time
+from saga.engine import trace
 from saga.engine.messages import Event, topic_of
 from saga.errors import Misconfigured, Unavailable
 from saga.participant import outbox
@@ -72,7 +73,11 @@ class Store:
         self.writers = 1 if self.sqlite else POSTGRESQL_WRITERS
         self.relay: str | None = None  # the id of this process's relay, while it has one: the owner of the rows we write
         self._tables = tables
-        self._engine = _sqlite_engine(url) if self.sqlite else create_engine(url, pool_size=self.writers + 4, pool_pre_ping=True)
+        self._engine = (
+            _sqlite_engine(url)
+            if self.sqlite
+            else create_engine(url, pool_size=self.writers + 4, pool_pre_ping=True, hide_parameters=True)
+        )
         self._writing = ThreadPoolExecutor(self.writers, thread_name_prefix="saga-store")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="saga-store-read")
         self._one_writer = threading.Lock()
@@ -143,7 +148,8 @@ class Store:
         """Publish a domain event when the connection's transaction commits, on the topic of its service.
 
         `key`: the business id, whose home partition it goes to. `id`: its CloudEvents id, if the caller has one that is the same
-        whenever the same fact is told again (a request's idempotency key); else a new one. Raises Rejected if it is too large.
+        whenever the same fact is told again (a request's idempotency key); else a new one. `traceparent`: of the request that led to
+        it; without a valid one a trace begins here. Raises Rejected if it is too large.
         """
         service = event.__service__
         sent = CloudEvent(
@@ -153,7 +159,7 @@ class Store:
             data=event.model_dump(mode="json"),
             time=iso_time(self.now()),
             subject=key,
-            attributes={"traceparent": traceparent} if traceparent else {},
+            attributes={"traceparent": trace.read(traceparent) or trace.begin(uuid.uuid4().hex)},
         )
         self.put(connection, [Departure(topic_of(type(event)), None, sent.record(key.encode()))])
 
@@ -229,7 +235,7 @@ def _leave(context: Any, error: BaseException | None) -> None:
 
 
 def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False})
+    engine = create_engine(url, connect_args={"check_same_thread": False}, hide_parameters=True)  # they are private
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: Any) -> None:

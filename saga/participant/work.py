@@ -39,7 +39,7 @@ class Work:
     attempt      1, 2, …
     key          the saga's key, for example the order id
     instance     the saga instance, `<saga>:<key>:<run>`
-    traceparent  W3C trace context of the command, or ""
+    traceparent  W3C trace context of the command
     """
 
     command_id: str

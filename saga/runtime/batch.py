@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from saga.cloudevents import CloudEvent, header_fields, parse
+from saga.engine import trace
 from saga.engine.apply import apply
 from saga.engine.book import Book, Target
 from saga.engine.decide import decide, refuse_growth
@@ -154,7 +155,11 @@ class Batch:
         ]
         if tell:
             about = {"type": given.type, "id": given.id, "source": given.source, "reason": error.reason, "detail": error.detail}
-            outputs.append(Announce("saga.rejected.v1", f"rejected:{given.identity}", about))
+            outputs.append(
+                Announce(
+                    "saga.rejected.v1", f"rejected:{given.identity}", about, trace.read(given.attributes.get("traceparent", ""))
+                )
+            )
         self._add(
             Decision(
                 "", 0, "", replace(given, data=None), "deadletter", f"{error.reason}: {error.detail}"[:1000], outputs=tuple(outputs)

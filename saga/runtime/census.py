@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,8 +10,11 @@ from saga.engine.book import Book
 from saga.engine.decision import DeadLetter, Decision, Forward, Send
 from saga.engine.replies import Outcome
 from saga.engine.state import ACTION_OF, ENDED, Instance, Waits, step_and_action
+from saga.logs import about
 from saga.metrics import Metrics
 from saga.runtime.fold import Slot
+
+logger = logging.getLogger("saga.instances")
 
 OUTCOMES = frozenset(map(str, Outcome))  # notes of replies that settled something
 
@@ -70,9 +74,13 @@ class Census:
     def count(self, decision: Decision, state: Instance | None, now: int) -> None:
         """Count what one decision came to; `state` is its result."""
         metrics = self._metrics
+        if state is not None and ("parked" in decision.patch or "phase" in decision.patch):
+            _log(decision, state)
         for output in decision.outputs:
             if isinstance(output, DeadLetter):
                 metrics.deadletter.labels(metrics.label(decision.input.topic), output.reason).inc()
+                fields = about(state.saga, state.key, traceparent=state.trace) if state else about(key=decision.key)
+                logger.warning("%s is a dead letter: %s", decision.input.origin or decision.input.id, output.reason, extra=fields)
             elif isinstance(output, Forward):
                 metrics.forwarded.inc()
             elif isinstance(output, Send) and state is not None:
@@ -105,6 +113,18 @@ class Census:
         elif decision.note == "timed-out":
             status = decision.patch.get("steps", {}).get(decision.input.data["step"], {}).get("status", "executing")
             metrics.attempts.labels(saga, metrics.label(decision.input.data["step"]), status, "timed-out").inc()
+
+
+def _log(decision: Decision, state: Instance) -> None:
+    """Tell what an operator wants to read of an instance; its data and the details of errors may be private, and are not told."""
+    phase, parked, which = decision.patch.get("phase"), decision.patch.get("parked"), f"{state.saga} {state.key}"
+    if parked:
+        fields = about(state.saga, state.key, parked["step"], state.trace)
+        logger.warning("%s is parked: %s; `saga why %s` says more", which, parked["reason"], state.key, extra=fields)
+    elif "parked" in decision.patch and decision.seq > 1:
+        logger.info("%s goes on", which, extra=about(state.saga, state.key, traceparent=state.trace))
+    if phase and logger.isEnabledFor(logging.DEBUG):
+        logger.debug("%s is %s", which, phase, extra=about(state.saga, state.key, traceparent=state.trace))
 
 
 def begin_series(metrics: Metrics, book: Book) -> None:

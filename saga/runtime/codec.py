@@ -115,7 +115,8 @@ def _outgoing(output: Output, decision: Decision, partition: int, now: int) -> O
         case Send():
             return Outgoing(TopicPartition(commands_topic(output.service), partition), _command(output, decision))
         case Announce():
-            event = CloudEvent(output.type, output.id, SOURCE, output.data, iso_time(now), decision.key)
+            attributes = {"traceparent": output.trace} if output.trace else {}
+            event = CloudEvent(output.type, output.id, SOURCE, output.data, iso_time(now), decision.key, attributes)
             return Outgoing(TopicPartition(EVENTS, partition), event.record(decision.key.encode()))
         case DeadLetter():
             why = (("ce_sagareason", output.reason.encode()), ("ce_sagadetail", output.detail[:2000].encode(errors="replace")))

@@ -48,6 +48,7 @@ mails = Table(
     Column("message_id", String(200), nullable=False),
     Column("file", String(200), nullable=False),
     Column("posted", String(500), nullable=False),  # "" (no mail server is configured) | accepted | refused: what the server said
+    Column("trace", String(55), nullable=False),  # W3C traceparent of the order; "" if it has none
     Column("at", DateTime(timezone=True), nullable=False),
 )
 
@@ -98,6 +99,7 @@ class Mailer:
             "message_id": _message_id(name),
             "file": name,
             "posted": posted[:500],
+            "trace": outcome.trace,
             "at": datetime.now(UTC),
         }
         with self._store.begin() as connection:

@@ -10,6 +10,7 @@ An order and the event that starts its saga are written in one transaction, so t
 from __future__ import annotations
 
 import hashlib
+import logging
 import uuid
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -25,7 +26,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from saga import Participant, Refused, Store, Work
+from saga.engine import trace
 from saga.errors import Unavailable
+from saga.logs import about
 from services.checkout.process import Service
 from services.checkout.settings import SETTINGS
 from services.checkout.web import Problem, problem_response, read_body
@@ -43,6 +46,7 @@ from topics.values import MAX_MINOR, MINOR_DIGITS, Address, CardToken, Customer,
 
 MAX_LINES = 100  # a shop's basket; a hundred lines and their saga stay far below all limits
 MAX_REQUEST_KEY = 128
+logger = logging.getLogger(__name__)
 
 TABLES = MetaData()
 ID = BigInteger().with_variant(Integer(), "sqlite")
@@ -153,7 +157,7 @@ class Placed(NamedTuple):
     new: bool
 
 
-def place(store: Store, connection: Connection, asked: NewOrder, request_key: str | None) -> Placed:
+def place(store: Store, connection: Connection, asked: NewOrder, request_key: str | None, traceparent: str = "") -> Placed:
     """Write the order and the event that starts its saga, or find that it was written before. Raises Problem 409 on another."""
     known = [orders.c.order_id == asked.order_id] if asked.order_id else []
     known += [orders.c.request_key == request_key] if request_key else []
@@ -181,7 +185,7 @@ def place(store: Store, connection: Connection, asked: NewOrder, request_key: st
     ]
     connection.execute(insert(lines), items)
     placed = OrderPlaced(order_id=order_id, total=amount, **{name: getattr(asked, name) for name in _AS_ASKED})
-    store.send(connection, placed, key=order_id, id=f"{order_id}:placed")
+    store.send(connection, placed, key=order_id, id=f"{order_id}:placed", traceparent=traceparent)
     return Placed(order_id, new=True)
 
 
@@ -208,13 +212,21 @@ def api(store: Store) -> Starlette:
 
     async def post(request: Request) -> Response:
         asked, request_key = await read_body(request, NewOrder), _request_key(request)
+        # The trace of all that follows: the caller's (W3C Trace Context), or one that begins here.
+        traceparent = trace.read(request.headers.get("traceparent", "")) or trace.begin(uuid.uuid4().hex)
+
+        def once(connection: Connection) -> Placed:
+            return place(store, connection, asked, request_key, traceparent)
+
         try:
             try:
-                placed = await store.run(lambda connection: place(store, connection, asked, request_key))
+                placed = await store.run(once)
             except IntegrityError:  # the same order came twice at once, and the other one was quicker: now it is there to be found
-                placed = await store.run(lambda connection: place(store, connection, asked, request_key))
+                placed = await store.run(once)
         except Unavailable as error:
             raise Problem(503, "busy", str(error)) from None
+        if placed.new:
+            logger.debug("order %s is placed", placed.order_id, extra=about(key=placed.order_id, traceparent=traceparent))
         shown = await store.look(lambda connection: show(connection, placed.order_id))
         return JSONResponse(shown, 201 if placed.new else 200, {"Location": f"/orders/{placed.order_id}"})
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from saga.cloudevents import CloudEvent, parse_time
+from saga.engine import trace
 from saga.errors import Unreadable
 from services.checkout.saga import Checkout, checkout
 
@@ -22,6 +23,7 @@ class Outcome(NamedTuple):
     completed: bool
     at: int
     data: Checkout
+    trace: str  # W3C traceparent of the order
 
 
 def outcome_of(event: CloudEvent) -> Outcome | None:
@@ -37,4 +39,4 @@ def outcome_of(event: CloudEvent) -> Outcome | None:
     at = parse_time(event.time)
     if at is None or not event.id:
         raise Unreadable("time", f"{event.type} {event.id!r} has no id, or not the time {event.time!r}")
-    return Outcome(event.id, instance, event.type == COMPLETED, at, data)
+    return Outcome(event.id, instance, event.type == COMPLETED, at, data, trace.read(event.attributes.get("traceparent", "")))

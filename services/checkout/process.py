@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, MetaData
 from starlette.types import ASGIApp
 
-from saga import Participant, SagaError, Store
+from saga import Misconfigured, Participant, SagaError, Store
 from saga.config import Config
+from saga.logs import set_up
 from saga.participate import participate
 from services.checkout.settings import SETTINGS
 from services.checkout.web import serve
@@ -51,11 +52,12 @@ async def run_service(service: Service, stop: asyncio.Event) -> None:
 
 def main(work: Callable[[asyncio.Event], Awaitable[None]], name: str) -> int:
     """Run `work(stop)` until it ends or a signal asks it to; the process's exit code."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)
-    for quiet in ("faust", "mode"):  # they tell every rebalance in many lines
-        logging.getLogger(quiet).setLevel(logging.WARNING)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request
+    try:
+        config = Config.read()
+    except Misconfigured as mistake:
+        print(f"{name} stops: {mistake}", file=sys.stderr)
+        return 1
+    set_up(config.logs, config.logs_level)
 
     async def until_told() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
