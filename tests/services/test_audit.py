@@ -241,8 +241,8 @@ BREAKS: dict[str, tuple[str, str, str]] = {
     ),
     "two mails about one order": (
         "notification",
-        "INSERT INTO mails (event_id, order_id, kind, recipient, message_id, file, posted, at) "
-        "SELECT event_id || '2', order_id, kind, recipient, message_id, file, posted, at FROM mails WHERE order_id = 'good-1'",
+        "INSERT INTO mails (event_id, order_id, kind, recipient, message_id, file, posted, trace, at) "
+        "SELECT event_id || '2', order_id, kind, recipient, message_id, file, posted, trace, at FROM mails WHERE order_id = 'good-1'",
         "mail about good-1: 2 times",
     ),
     "a mail nobody knows of": ("notification", "DELETE FROM mails WHERE kind = 'apology'", "knows nothing of it"),
