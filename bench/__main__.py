@@ -17,10 +17,12 @@ from bench.latency import RATES, latency
 from bench.readings import rounded
 from bench.saturated import saturated
 from bench.stage import ROOT, Stage
+from bench.versus import versus
 from infra.broker import Broker
 
-PARTS = ("latency", "saturated")
+PARTS = ("latency", "saturated", "floor")
 SATURATED_SECONDS = 30.0
+FLOOR_SECONDS = 8.0  # of each of eight rounds
 
 
 def main() -> int:
@@ -31,7 +33,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="of each measurement, in place of its own")
     parser.add_argument("--services", type=int, default=1, metavar="N", help="processes for the five services")
     parser.add_argument(
-        "--profile", choices=["orchestrator", "services"], default="", help="leave a cProfile of it in .cache/bench"
+        "--profile",
+        choices=["orchestrator", "services", "floor", "responder"],
+        default="",
+        help="leave a cProfile of it in .cache/bench",
     )
     options = parser.parse_args()
     cache = ROOT / ".cache"
@@ -47,6 +52,16 @@ def main() -> int:
 
 
 async def measure(options: argparse.Namespace, broker: Broker, folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if "latency" in options.only or "saturated" in options.only:
+        found |= await whole(options, broker, folder)
+    if "floor" in options.only:
+        found["floor"] = await versus(broker, folder, options.seconds or FLOOR_SECONDS, profiled=options.profile)
+    return found
+
+
+async def whole(options: argparse.Namespace, broker: Broker, folder: Path) -> dict[str, Any]:
+    """With the services and their databases."""
     found: dict[str, Any] = {}
     async with Stage("shop", broker.bootstrap, folder, options.profile) as stage:
         stage.orchestrator()
