@@ -35,6 +35,12 @@ _LEAST = {
 }
 
 
+# Errors that aiokafka meets, tells and tries again at each start on a new cluster or with new topics: the first group of a cluster has no
+# coordinator until the broker has made its topic of offsets, and a topic that was just created is not known to every broker yet.
+_PASSING = ("GroupCoordinatorNotAvailable", "not found in cluster metadata")
+PASSING_SECONDS = 15.0  # a broker on a slow machine takes five; what lasts longer is a problem, and is told
+
+
 class Command(NamedTuple):
     """The command that is being worked on, as far as a line needs it."""
 
@@ -56,6 +62,7 @@ def set_up(kind: str, level: str, stream: TextIO | None = None) -> None:
     """Log to `stream` (stderr) from now on. `kind`: json, text, or "": text on a terminal, else JSON. `level`: its name."""
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_Passing())
     handler.setFormatter(Text() if (kind or ("text" if stream.isatty() else "json")) == "text" else Json())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
@@ -86,6 +93,22 @@ class Text(logging.Formatter):
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
         line = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage()}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _Passing(logging.Filter):
+    """Holds back what passes by itself, until it has lasted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._since = self._last = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka") or not any(text in record.getMessage() for text in _PASSING):
+            return True
+        if record.created - self._last > PASSING_SECONDS:
+            self._since = record.created
+        self._last = record.created
+        return record.created - self._since > PASSING_SECONDS
 
 
 def _fields(record: logging.LogRecord) -> dict[str, str]:
