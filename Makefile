@@ -7,13 +7,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint clean
+.PHONY: help demo test check bench lint clean
 
 help:
 	@echo "make demo    orders through six services over a real Kafka; KEEP=1 leaves it up;"
 	@echo "             SAGA_LOG=file:.demo/log does without Kafka"
 	@echo "make test    everything, on a real Kafka and a real PostgreSQL"
 	@echo "make check   what needs no server: style, types, the fast tests"
+	@echo "make bench   the numbers of docs/PERFORMANCE.md, on this machine; it should have nothing else to do for 8 minutes"
 	@echo "make clean   stop what runs in this folder and remove all that was made in it"
 
 demo: $(READY)
@@ -28,6 +29,10 @@ test: lint
 check: lint
 	@mkdir -p .cache
 	$(BIN)/pytest --basetemp=.cache/pytest-check -m "not kafka and not postgresql and not slow"
+
+bench: $(READY)
+	@infra/prepare.sh demo
+	$(BIN)/python -m bench
 
 lint: $(READY)
 	$(BIN)/ruff check .

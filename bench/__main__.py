@@ -1,6 +1,7 @@
 """The numbers of this package, on this machine: `make bench`, or `python -m bench [--only PART …]`.
 
-A real Kafka, real processes, one after the other; docs/PERFORMANCE.md says what each number means.
+A real Kafka, real processes, one part after the other; docs/PERFORMANCE.md says what each number means. A run of all parts is kept in
+bench/results.json and docs/images/bench.png; `--write` puts the kept numbers into the pages that show them, and runs nothing.
 """
 
 from __future__ import annotations
@@ -10,73 +11,76 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.latency import RATES, latency
+from rich.console import Console
+
+from bench.parts import PARTS, Bench, Options
+from bench.plot import draw
 from bench.readings import rounded
-from bench.saturated import saturated
-from bench.stage import ROOT, Stage
-from bench.versus import versus
+from bench.report import machine, tables, write
+from bench.stage import ROOT
 from infra.broker import Broker
 
-PARTS = ("latency", "saturated", "floor")
-SATURATED_SECONDS = 30.0
-FLOOR_SECONDS = 8.0  # of each of eight rounds
+CACHE = ROOT / ".cache"
+RESULTS = ROOT / "bench" / "results.json"
+PICTURE = ROOT / "docs" / "images" / "bench.png"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "PERFORMANCE.md")
+messages = Console(stderr=True, highlight=False)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="measure only this")
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), help="measure only this, and keep nothing")
     parser.add_argument("--seconds", type=float, help="of each measurement, in place of its own")
-    parser.add_argument("--services", type=int, default=1, metavar="N", help="processes for the five services")
+    parser.add_argument("--services", type=int, default=1, metavar="N", help="processes for the five services (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the raw numbers, not tables")
     parser.add_argument(
         "--profile",
         choices=["orchestrator", "services", "floor", "responder"],
         default="",
-        help="leave a cProfile of it in .cache/bench",
+        help="leave a cProfile of its main thread in .cache/bench; it then runs at half its speed",
     )
-    options = parser.parse_args()
-    cache = ROOT / ".cache"
-    cache.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=cache) as folder, Broker(Path(folder) / "kafka") as broker:
-        found = asyncio.run(measure(options, broker, Path(folder)))
-        for profile in Path(folder).glob("*.prof"):
-            (cache / "bench").mkdir(exist_ok=True)
-            profile.rename(cache / "bench" / profile.name)
-            print(f"python -m pstats {(cache / 'bench' / profile.name).relative_to(ROOT)}", file=sys.stderr)
-    print(json.dumps(rounded(found), indent=1))
+    parser.add_argument("--write", action="store_true", help="put the kept numbers into README.md and docs/PERFORMANCE.md")
+    asked = parser.parse_args()
+    if asked.write:
+        found = json.loads(RESULTS.read_text(encoding="utf-8"))
+        for page in PAGES:
+            messages.print(f"{page.relative_to(ROOT)}: {'written' if write(found, page) else 'has no place for them'}")
+        return 0
+    whole = not (asked.only or asked.seconds or asked.profile or asked.services != 1)
+    found = run(asked.only or list(PARTS), Options(asked.seconds, asked.services, asked.profile))
+    if whole:
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        draw(found, PICTURE)
+    if asked.json:
+        print(json.dumps(found, indent=1))
+    else:
+        Console().print(*tables(found), sep="\n")
     return 0
 
 
-async def measure(options: argparse.Namespace, broker: Broker, folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if "latency" in options.only or "saturated" in options.only:
-        found |= await whole(options, broker, folder)
-    if "floor" in options.only:
-        found["floor"] = await versus(broker, folder, options.seconds or FLOOR_SECONDS, profiled=options.profile)
+def run(parts: Sequence[str], options: Options) -> dict[str, Any]:
+    """Measure these parts on a broker started for them; everything is gone afterwards, but for profiles."""
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=CACHE) as folder, Broker(Path(folder) / "kafka") as broker:
+        found = asyncio.run(_measure(parts, Bench(broker, Path(folder), options)))
+        for profile in Path(folder).glob("*.prof"):
+            (CACHE / "bench").mkdir(exist_ok=True)
+            kept = profile.rename(CACHE / "bench" / profile.name)
+            messages.print(f"python -m pstats {kept.relative_to(ROOT)}")
     return found
 
 
-async def whole(options: argparse.Namespace, broker: Broker, folder: Path) -> dict[str, Any]:
-    """With the services and their databases."""
-    found: dict[str, Any] = {}
-    async with Stage("shop", broker.bootstrap, folder, options.profile) as stage:
-        stage.orchestrator()
-        stage.services(options.services)
-        await stage.ready()
-        log = stage.open_log("load")
-        await log.open()
-        try:
-            await stage.first_sagas(log)
-            if "latency" in options.only:
-                found["latency"] = [await latency(stage, log, rate, options.seconds or s) for rate, s in RATES.items()]
-            if "saturated" in options.only:
-                found["saturated"] = await saturated(stage, log, broker.pid, options.seconds or SATURATED_SECONDS)
-        finally:
-            await log.close()
+async def _measure(parts: Sequence[str], bench: Bench) -> dict[str, Any]:
+    found: dict[str, Any] = {"machine": machine()}
+    for number, part in enumerate(parts, 1):
+        messages.print(f"{number} of {len(parts)}: {part}")
+        found[part] = rounded(await PARTS[part](bench))
     return found
 
 

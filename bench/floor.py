@@ -12,7 +12,7 @@ import asyncio
 import sys
 from dataclasses import dataclass, replace
 
-from bench.program import LOOK_SECONDS, run
+from bench.program import LOOK_SECONDS, follow, run
 from bench.shop import SERVICES, STARTS, app
 from saga.config import Config
 from saga.connect import open_log
@@ -63,9 +63,7 @@ async def move(log: Log, stop: asyncio.Event) -> None:
     finally:
         await other.close()
     inputs = [[TopicPartition(topic, number) for topic in (REQUESTS, *INPUTS)] for number in range(app.partitions)]
-    reader = log.reader()
-    bounds = await log.bounds([tp for each in inputs for tp in each])
-    await reader.assign({tp: bound.start for tp, bound in bounds.items()})
+    reader = await follow(log, [tp for each in inputs for tp in each])
     async with asyncio.TaskGroup() as group:
         for number, partitions in enumerate(inputs):
             group.create_task(_partition(log, reader, number, partitions, found, stop))

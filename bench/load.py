@@ -20,6 +20,7 @@ from saga.runtime.codec import EVENTS
 
 COMPLETED = ("ce_type", b"saga.completed.v1")
 WAIT_SECONDS = 0.5
+LOT = 500  # starts in one publish
 TOP_UP = 50  # starts sent at once to a saturated system: small against what is in flight, large against the cost of a publish
 
 
@@ -79,6 +80,11 @@ class Load:
                 await self._send([self._clock()] * missing)
             else:
                 await self.changed()
+
+    async def pour(self, count: int) -> None:
+        """Starts as fast as they can be published, whatever becomes of them."""
+        for lot in range(0, count, LOT):
+            await self._send([self._clock()] * min(LOT, count - lot))
 
     async def drained(self) -> None:
         """Return when every saga that was started has ended."""

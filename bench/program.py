@@ -6,11 +6,12 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from saga.config import Config
 from saga.connect import open_log
-from saga.log.base import Log
+from saga.errors import Unavailable
+from saga.log.base import Log, Reader, TopicPartition
 
 LOOK_SECONDS = 0.5  # how long a program waits for records before it looks whether it was told to stop
 
@@ -31,3 +32,16 @@ def run(name: str, work: Callable[[Log, asyncio.Event], Awaitable[None]]) -> Non
             await log.close()
 
     asyncio.run(until_told())
+
+
+async def follow(log: Log, partitions: Collection[TopicPartition]) -> Reader:
+    """A reader of these partitions from their start; tried again while a broker that has just started does not answer."""
+    while True:
+        try:
+            starts = {tp: bounds.start for tp, bounds in (await log.bounds(partitions)).items()}
+            break
+        except Unavailable as error:
+            logging.warning("trying again: %s", str(error)[-200:])
+    reader = log.reader()
+    await reader.assign(starts)
+    return reader

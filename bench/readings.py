@@ -31,6 +31,12 @@ def memory_bytes(pid: int) -> int:
     return int(psutil.Process(pid).memory_info().rss)
 
 
+def total(metrics: str, name: str) -> float:
+    """A counter or a gauge of what /metrics says, its labels added up; `name` as it stands there."""
+    found = text_string_to_metric_families(metrics)
+    return float(sum(sample.value for family in found for sample in family.samples if sample.name == name))
+
+
 @dataclass(frozen=True)
 class Histogram:
     """Buckets by their upper bound, cumulative, as Prometheus has them; `sum` of all values."""

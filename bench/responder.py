@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from bench.program import LOOK_SECONDS, run
+from bench.program import LOOK_SECONDS, follow, run
 from bench.shop import ANSWERS, SERVICES, app
 from saga.cloudevents import CloudEvent, header_fields, iso_time
 from saga.engine.messages import commands_topic, events_topic
@@ -22,8 +22,7 @@ ECHOED = ("sagainstance", "sagacommand", "sagaaction", "sagaattempt")
 async def respond(log: Log, stop: asyncio.Event) -> None:
     """Answer every command that comes."""
     partitions = [TopicPartition(commands_topic(name), number) for name in SERVICES for number in range(app.partitions)]
-    reader = log.reader()
-    await reader.assign({tp: bounds.start for tp, bounds in (await log.bounds(partitions)).items()})
+    reader = await follow(log, partitions)
     while not stop.is_set():
         commands = await reader.fetch(partitions, limit=LIMIT, timeout=LOOK_SECONDS)
         await log.publish([answer(command) for command in commands])

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,7 +29,7 @@ from saga.topics import specs
 
 ROOT = Path(__file__).parents[1]
 READY_SECONDS = 60.0
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.02
 STOP_SECONDS = 20.0
 FIRST_SAGAS = 64  # enough that every partition has had one
 
@@ -121,9 +121,21 @@ class Stage:
             return ""
 
     async def ready(self, roles: Sequence[str] = ("orchestrator",)) -> None:
-        """Return once these orchestrators run all partitions between them. Raises StageFailed if that does not come about."""
-        async with asyncio.timeout(READY_SECONDS):
-            while sum([len(running(await self.metrics(role))) for role in roles]) < app.partitions:
+        """Return once these orchestrators run all partitions between them, each some. Raises StageFailed if one ends."""
+
+        async def shared() -> bool:
+            owned = [running(await self.metrics(role)) for role in roles]
+            return all(owned) and sum(map(len, owned)) == app.partitions
+
+        await self.until(shared, READY_SECONDS)
+
+    async def until(self, true: Callable[[], Awaitable[bool]], seconds: float) -> None:
+        """Return once `true()` is, which is asked again and again: what is waited for happens in other processes.
+
+        Raises StageFailed if one of them ends by itself, TimeoutError after so many seconds.
+        """
+        async with asyncio.timeout(seconds):
+            while not await true():
                 self.check()
                 await asyncio.sleep(POLL_SECONDS)
 
@@ -145,7 +157,14 @@ class Stage:
         self.check()
 
 
+def phases(metrics: str) -> dict[int, str]:
+    """The partition numbers that an orchestrator owns, and the phase of each, by what /metrics says."""
+    found = {}
+    for line in metrics.splitlines():
+        if line.startswith("saga_partition_phase{") and line.endswith(" 1.0"):
+            found[int(line.partition('partition="')[2].partition('"')[0])] = line.partition('phase="')[2].partition('"')[0]
+    return found
+
+
 def running(metrics: str) -> set[int]:
-    """The partition numbers that run, by what /metrics says."""
-    lines = [line for line in metrics.splitlines() if line.startswith("saga_partition_phase{") and line.endswith(" 1.0")]
-    return {int(line.partition('partition="')[2].partition('"')[0]) for line in lines if 'phase="running"' in line}
+    return {number for number, phase in phases(metrics).items() if phase == "running"}
