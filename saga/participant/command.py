@@ -99,6 +99,11 @@ class Received:
     decided: int
     started: int
 
+    @property
+    def subject(self) -> str:
+        """The id of the execute command whose row decides: the command's own, or that of the one it is about."""
+        return self.subject_id or self.address.command_id
+
 
 def read_address(record: StoredRecord, fields: Mapping[str, str], service: str) -> Address | None:
     """The address in a record's headers; None if nobody could be answered."""

@@ -1,8 +1,11 @@
 """One command from the log to its answer: read it, run it, settle it, publish.
 
-    unreadable                → dead letter; `failed` too, if it says whom to answer
-    too old                   → `expired`
-    otherwise                 → begin (where there are calls) → calls → handler and settlement in one transaction → publish
+    unreadable                    → dead letter; `failed` too, if it says whom to answer
+    too old                       → `expired`
+    a `def` handler without calls → handler and settlement in a shared transaction → publish
+    otherwise                     → begin (where there are calls) → calls → handler and settlement in one transaction → publish
+
+The third is what most commands are, and it has no task and no future of its own: it is a step of the group commit with two callbacks.
 
 What raises is run again after a pause, a few times, then answered `failed`: the saga decides when to try next, and a command that
 never works holds up its key for a second, not for ever.
@@ -12,12 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any
-
-from sqlalchemy import Connection
+from functools import partial
+from typing import Any, NamedTuple
 
 from saga.cloudevents import header_fields
 from saga.engine.messages import Message
@@ -26,8 +29,8 @@ from saga.errors import Unreadable
 from saga.log.base import Record, StoredRecord
 from saga.logs import Command, working_on
 from saga.participant.command import Address, Received, read_address, read_command
-from saga.participant.group import GroupCommit
-from saga.participant.inbox import Do
+from saga.participant.group import GroupCommit, Step
+from saga.participant.inbox import Do, Inbox
 from saga.participant.outbox import MAX_RECORD, Departure
 from saga.participant.participant import Participant
 from saga.participant.relay import Relay
@@ -40,76 +43,192 @@ DEAD_LETTERS = "saga.deadletter"
 SAMPLE = 65_536  # bytes kept of a record that is too large to be kept whole; its origin says where the rest is
 DETAIL = 2_000  # characters of the detail of a dead letter's reason
 GROWTH = 3  # each pause between two tries is so many times the last
+AGAIN = 1.0  # seconds until a record is handled again that the kit itself failed on
 
 logger = logging.getLogger("saga.participant")
 
 
-class Execution:
-    """Executes commands; `handle` may be called for many at once, of one key one after the other."""
+class Case(NamedTuple):
+    """A command in hand, and since when (s of the event loop)."""
 
-    def __init__(self, participant: Participant, store: Store, relay: Relay, settings: Settings, meter: Meter) -> None:
+    received: Received
+    since: float
+
+
+class Execution:
+    """Executes commands: `begin` takes a record in hand, `finished(record)` is called once its answer is acknowledged by the log.
+
+    Many may be in hand at once, of one key one after the other.
+    """
+
+    def __init__(
+        self,
+        participant: Participant,
+        store: Store,
+        relay: Relay,
+        settings: Settings,
+        meter: Meter,
+        finished: Callable[[StoredRecord], None],
+    ) -> None:
         self._participant = participant
         self._store = store
         self._relay = relay
         self._settings = settings
         self._meter = meter
-        self._group = GroupCommit(store, relay)
+        self._finished = finished
         self._settlement = Settlement(store, round(settings.retention.total_seconds() * 1000))
+        self._group = GroupCommit(store, relay, self._settlement)
         self._calling = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="saga-calls")
+        self._line: deque[Case] = deque()  # commands with calls or an async handler that wait for their turn
+        self._turns: set[asyncio.Task[None]] = set()  # those that have it
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def cancel(self) -> None:
-        """Stop transactions that have not begun and take no more calls; what runs in a thread runs on."""
-        self._group.cancel()
-        self._calling.shutdown(wait=False, cancel_futures=True)
-
-    async def handle(self, record: StoredRecord) -> None:
-        """Handle one record of the commands topic; returns once its answer is acknowledged by the log."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        label = "other"
-        working_on.set(None)
+    def begin(self, record: StoredRecord) -> None:
+        """Take one record of the commands topic in hand; returns at once."""
+        since = asyncio.get_running_loop().time()
         address: Address | None = None
         try:
             fields = header_fields(record.headers)
             address = read_address(record, fields, self._participant.name)
             if address is None:
                 raise Unreadable("no-address", "sagacommand, sagainstance and sagaattempt must say whom to answer")
-            working_on.set(Command(address.command_id, address.key, address.traceparent))
-            received = read_command(address, fields, self._participant.handlers)
+            case = Case(read_command(address, fields, self._participant.handlers), since)
         except Unreadable as error:
-            await self._unreadable(record, address, error)
-            result = "unreadable"
+            self._start(record, address, partial(self._unreadable, record, since, address, error))
+            return
+        except Exception:
+            logger.exception("%s is handled again in %g s", record.place, AGAIN)
+            asyncio.get_running_loop().call_later(AGAIN, self.begin, record)
+            return
+        handler = case.received.handler
+        if handler.calls is not None or handler.awaits:
+            self._line.append(case)
+            self._next()
+        elif self._settlement.too_old(case.received.decided):
+            self._start(record, address, partial(self._handle, case))
         else:
-            label = received.handler.command.__type__
-            answer = await self._answer(received)
-            if answer.repeated:
-                self._meter.on_duplicate(self._participant.name)
-                await self._relay.take_over()  # whoever answered it may be gone, with its events still in the outbox
-            if answer.direct:
-                await self._relay.publish([answer.direct])
-            else:
-                await self._relay.drained()
-            result = answer.result
-        self._meter.on_command(self._participant.name, label, result, loop.time() - began)
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("%s is answered %s", label, result)
+            run = partial(self._run, case.received, ())
+            self._group.add(Step(case.received, run, partial(self._ran, case), partial(self._raised, case)))
 
-    async def _answer(self, received: Received) -> Answer:
-        """Run the command until it is answered, or until the tries are used up."""
+    def recall(self) -> list[StoredRecord]:
+        """Give back what has not begun: these records are in hand no longer."""
+        back = [case.received.address.record for case in self._line]
+        self._line.clear()
+        return back + self._group.recall()
+
+    def cancel(self) -> None:
+        """Stop transactions that have not begun and take no more calls; what runs in a thread runs on."""
+        self._line.clear()
+        for task in self._tasks | self._turns:
+            task.cancel()
+        self._group.cancel()
+        self._calling.shutdown(wait=False, cancel_futures=True)
+
+    # How a command is carried to its answer
+
+    def _ran(self, case: Case, answer: Answer) -> None:
+        """A step of the group commit is committed, and was the whole command."""
+        address = case.received.address
+        if answer.repeated:
+            self._start(address.record, address, partial(self._publish, case, answer))
+        else:
+            self._relay.reply(answer.reply, partial(self._answered, case, answer.result))
+
+    def _raised(self, case: Case, error: Exception) -> None:
+        address = case.received.address
+        self._start(address.record, address, partial(self._handle, case, error))
+
+    def _next(self) -> None:
+        """Give turns to those in line, as long as there are some."""
+        while self._line and len(self._turns) < self._settings.concurrency:
+            case = self._line.popleft()
+            address = case.received.address
+            task = self._task(address.record, address, partial(self._handle, case))
+            self._turns.add(task)
+            task.add_done_callback(self._turn_over)
+
+    def _turn_over(self, task: asyncio.Task[None]) -> None:
+        self._turns.discard(task)
+        self._next()
+
+    def _start(self, record: StoredRecord, address: Address | None, work: Callable[[], Awaitable[None]]) -> None:
+        task = self._task(record, address, work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _task(self, record: StoredRecord, address: Address | None, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """Work on a record until it is done: to skip it would lose it, to stop would block its partition's other keys."""
+
+        async def insist() -> None:
+            working_on.set(_named(address) if address else None)
+            while True:
+                try:
+                    await work()
+                    return
+                except Exception:
+                    logger.exception("%s is handled again in %g s", record.place, AGAIN)
+                    await asyncio.sleep(AGAIN)
+
+        return asyncio.get_running_loop().create_task(insist())
+
+    async def _handle(self, case: Case, error: Exception | None = None) -> None:
+        """Answer a command. `error`: how its first try ended, if it had one."""
+        await self._publish(case, await self._answer(case.received, error))
+
+    async def _publish(self, case: Case, answer: Answer) -> None:
+        if answer.repeated:
+            self._meter.on_duplicate(self._participant.name)
+            await self._relay.take_over()  # whoever answered it may be gone, with its events still in the outbox
+        await self._relay.replied(answer.reply)
+        self._answered(case, answer.result)
+
+    def _answered(self, case: Case, result: str) -> None:
+        """The answer is acknowledged."""
+        seconds = asyncio.get_running_loop().time() - case.since
+        command, address = case.received.handler.command.__type__, case.received.address
+        self._meter.on_command(self._participant.name, command, result, seconds)
+        if logger.isEnabledFor(logging.DEBUG):
+            working_on.set(_named(address))
+            logger.debug("%s is answered %s", command, result)
+            working_on.set(None)
+        self._finished(address.record)
+
+    async def _unreadable(self, record: StoredRecord, since: float, address: Address | None, error: Unreadable) -> None:
+        """Keep a record that will never work, and tell the saga, which would wait for its time-out otherwise."""
+        logger.warning("%s is a dead letter: %s", record.place, error)
+        departures = [_dead_letter(record, error)]
+        if address is not None:
+            departures.append(address.failed(str(error), self._store.now()))
+        await self._relay.publish(departures)
+        self._meter.on_dead_letter(self._participant.name, error.reason)
+        self._meter.on_command(self._participant.name, "other", "unreadable", asyncio.get_running_loop().time() - since)
+        self._finished(record)
+
+    # How its answer is found
+
+    async def _answer(self, received: Received, error: Exception | None) -> Answer:
+        """Run the command until it is answered, or until the tries are used up. `error`: of the first try, if it was made."""
         if self._settlement.too_old(received.decided):
             why = f"decided before the last {self._settings.retention}, which is all that is remembered here"
             return Answer("expired", received.address.expired(why, self._store.now()))
         pause = self._settings.first_retry.total_seconds()
         for attempt in range(1, self._settings.tries + 1):
-            try:
-                return await self._once(received)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                last = attempt == self._settings.tries
-                logger.warning(
-                    "%s: try %d of %d failed: %s", received.address.command_id, attempt, self._settings.tries, reason, exc_info=last
-                )
+            if error is None:
+                try:
+                    return await self._once(received)
+                except Exception as raised:
+                    error = raised
+            reason, last = f"{type(error).__name__}: {error}", attempt == self._settings.tries
+            logger.warning(
+                "%s: try %d of %d failed: %s",
+                received.address.command_id,
+                attempt,
+                self._settings.tries,
+                reason,
+                exc_info=error if last else None,
+            )
             if not last:
+                error = None
                 await asyncio.sleep(pause)
                 pause *= GROWTH
         return Answer("failed", received.address.failed(reason, self._store.now()))
@@ -120,17 +239,18 @@ class Execution:
         called: tuple[Any, ...] = ()
         try:
             if handler.calls is not None:
-                known = await self._group.do(lambda connection: self._settlement.begin(connection, received))
+                known = await self._group.do(received, partial(self._begin, received))
                 if known is not None:
                     return known
                 called = (await self._call(received),)
             if handler.awaits:
                 return await self._run_async(received, called)
-            return await self._group.do(lambda connection: self._run(connection, received, called))
-        except (Refused, Nothing) as answer:
-            message = _checked(received, answer)
-        # The handler's own rows went with its savepoint: a "no" means no effect. What is left is to say so.
-        return await self._group.do(lambda connection: self._record(connection, received, message))
+        except (Refused, Nothing) as no:
+            return await self._group.do(received, partial(self._record, received, _checked(received, no)))
+        return await self._group.do(received, partial(self._run, received, called))
+
+    def _begin(self, received: Received, inbox: Inbox) -> Answer | None:
+        return self._settlement.begin(inbox, received)
 
     async def _call(self, received: Received) -> Any:
         calls = received.handler.calls
@@ -149,38 +269,48 @@ class Execution:
                 raise TimeoutError(f"the call did not end within {within:g} s") from error
             raise
 
-    def _run(self, connection: Connection, received: Received, called: Sequence[Any]) -> Answer:
+    def _run(self, received: Received, called: Sequence[Any], inbox: Inbox) -> Answer:
         """Ask the table, run a `def` handler, settle: in the transaction, in a database thread."""
-        arrival = self._settlement.arrive(connection, received)
+        arrival = self._settlement.arrive(inbox, received)
         if arrival.do is not Do.RUN:
-            return self._overtaken(connection, received, arrival, called)
+            return self._overtaken(inbox, received, arrival, called)
         work = _work(received)
-        work.connection = connection
-        working = working_on.set(Command(work.command_id, work.key, work.traceparent))  # in this thread, which is the database's
+        work.connection = inbox.connection
+        working = working_on.set(_named(received.address))  # in this thread, which is the database's
         try:
-            message = received.handler.answer(received.payload, work, *called)
+            with inbox.savepoint():
+                message = _replied(received, received.handler.answer(received.payload, work, *called))
+                return self._settlement.settle(inbox, received, arrival, message, work.emitted)
+        except (Refused, Nothing) as no:
+            # The handler's own rows went with its savepoint: a "no" means no effect. What is left is to say so.
+            return self._settlement.settle(inbox, received, arrival, _checked(received, no), ())
         finally:
             work.connection = None
             working_on.reset(working)
-        return self._settlement.settle(connection, received, arrival, _replied(received, message), work.emitted)
 
     async def _run_async(self, received: Received, called: Sequence[Any]) -> Answer:
         """The same for an `async def` handler, in a transaction of its own."""
         async with self._store.transaction() as transaction:
-            connection = transaction.connection
-            arrival = await transaction.call(lambda: self._settlement.arrive(connection, received))
+            inbox = await transaction.call(lambda: self._settlement.open(transaction.connection, [received]))
+            arrival = self._settlement.arrive(inbox, received)
             if arrival.do is not Do.RUN:
-                return await transaction.call(lambda: self._overtaken(connection, received, arrival, called))
+                answer = self._overtaken(inbox, received, arrival, called)
+                await transaction.call(inbox.flush)
+                return answer
             work = _work(received)
             work.transaction = transaction
             try:
-                message = await received.handler.answer(received.payload, work, *called)
+                message = _replied(received, await received.handler.answer(received.payload, work, *called))
             finally:
                 work.transaction = None
-            reply = _replied(received, message)
-            return await transaction.call(lambda: self._settlement.settle(connection, received, arrival, reply, work.emitted))
+            return await transaction.call(lambda: self._settle(inbox, received, arrival, message, work))
 
-    def _overtaken(self, connection: Connection, received: Received, arrival: Arrival, called: Sequence[Any]) -> Answer:
+    def _settle(self, inbox: Inbox, received: Received, arrival: Arrival, message: Message, work: Work) -> Answer:
+        answer = self._settlement.settle(inbox, received, arrival, message, work.emitted)
+        inbox.flush()
+        return answer
+
+    def _overtaken(self, inbox: Inbox, received: Received, arrival: Arrival, called: Sequence[Any]) -> Answer:
         """The answer the table gives instead of a run: it came before, or another process settled it during the calls."""
         if called and received.action is Action.EXECUTE and arrival.do is Do.NOTHING:
             logger.error(
@@ -188,23 +318,19 @@ class Execution:
                 received.address.command_id,
                 arrival.subject.state,
             )
-        return self._settlement.without(connection, received, arrival)
+        return self._settlement.without(inbox, received, arrival)
 
-    def _record(self, connection: Connection, received: Received, message: Message | None) -> Answer:
+    def _record(self, received: Received, message: Message | None, inbox: Inbox) -> Answer:
         """Settle a refusal, or nothing."""
-        arrival = self._settlement.arrive(connection, received)
+        arrival = self._settlement.arrive(inbox, received)
         if arrival.do is not Do.RUN:
-            return self._settlement.without(connection, received, arrival)
-        return self._settlement.settle(connection, received, arrival, message, ())
+            return self._settlement.without(inbox, received, arrival)
+        return self._settlement.settle(inbox, received, arrival, message, ())
 
-    async def _unreadable(self, record: StoredRecord, address: Address | None, error: Unreadable) -> None:
-        """Keep a record that will never work, and tell the saga, which would wait for its time-out otherwise."""
-        logger.warning("%s is a dead letter: %s", record.place, error)
-        departures = [_dead_letter(record, error)]
-        if address is not None:
-            departures.append(address.failed(str(error), self._store.now()))
-        await self._relay.publish(departures)
-        self._meter.on_dead_letter(self._participant.name, error.reason)
+
+def _named(address: Address) -> Command:
+    """What log lines about a command say of it."""
+    return Command(address.command_id, address.key, address.traceparent)
 
 
 def _work(received: Received) -> Work:

@@ -1,9 +1,11 @@
-"""Group commit: what is ready together shares one transaction, a savepoint each.
+"""Group commit: what is ready together shares one transaction.
 
-A commit to disk costs the same for one command as for fifty. A transaction begins as soon as the last one is done, with all that
-waits by then: alone when idle, in groups under load, with nothing to tune.
+A commit to disk costs the same for one command as for fifty, and so does nearly every statement of the kit. A transaction begins as
+soon as the last one is done, with all that waits by then: alone when idle, in groups under load, with nothing to tune.
 
-A step that raises loses only its own savepoint. If the transaction as a whole fails (a deadlock, a lost connection, a constraint
+    lock and read the inbox rows of all → each step in turn → write the inbox rows of all → commit → tell each step
+
+A step that raises has undone what it did, and the others go on. If the transaction as a whole fails (a lost connection, a constraint
 checked at commit), each step gets one of its own, so one bad step cannot fail the others twice.
 """
 
@@ -11,41 +13,75 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
+from saga.log.base import StoredRecord
 from saga.participant import outbox
+from saga.participant.command import Received
+from saga.participant.inbox import Broken, Inbox
 from saga.participant.relay import Relay
+from saga.participant.settlement import Settlement
 from saga.participant.store import Store
 
 T = TypeVar("T")
 
-LIMIT = 100  # steps in one transaction: past this the cost of the commit is spread thin, and the first only waits longer
+LIMIT = 200  # steps in one transaction: past this the cost of the commit is spread thin, and the first only waits longer
 
 
-class _Step(NamedTuple):
-    function: Callable[[Connection], Any]
-    answer: asyncio.Future[Any]
+class Step(NamedTuple):
+    """Work for a transaction: `run` in a database thread; then `done` or `failed` on the event loop, once it is committed.
+
+    `run` must have undone what it did if it raises. `begun`: the command had other steps before, and cannot be given back.
+    """
+
+    received: Received
+    run: Callable[[Inbox], Any]
+    done: Callable[[Any], None]
+    failed: Callable[[Exception], None]
+    begun: bool = False
 
 
 class GroupCommit:
-    """Runs steps in shared transactions; `do` is safe to cancel, the step may then have been committed or not."""
+    """Runs steps in shared transactions."""
 
-    def __init__(self, store: Store, relay: Relay) -> None:
+    def __init__(self, store: Store, relay: Relay, settlement: Settlement) -> None:
         self._store = store
         self._relay = relay
-        self._waiting: deque[_Step] = deque()
+        self._settlement = settlement
+        self._waiting: deque[Step] = deque()
         self._writers: set[asyncio.Task[None]] = set()
 
-    async def do(self, function: Callable[[Connection], T]) -> T:
-        """Run `function(connection)` in a database thread and return once it is committed. Raises what it raises."""
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Step(function, answer))
+    def add(self, step: Step) -> None:
+        self._waiting.append(step)
         if len(self._writers) < self._store.writers:
             self._writers.add(asyncio.get_running_loop().create_task(self._write()))
+
+    async def do(self, received: Received, run: Callable[[Inbox], T]) -> T:
+        """Run a step of a command that has begun and return once it is committed. Raises what it raises.
+
+        Safe to cancel; the step may then have been committed or not.
+        """
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def done(result: T) -> None:
+            if not answer.done():
+                answer.set_result(result)
+
+        def failed(error: Exception) -> None:
+            if not answer.done():
+                answer.set_exception(error)
+
+        self.add(Step(received, run, done, failed, begun=True))
         return await answer
+
+    def recall(self) -> list[StoredRecord]:
+        """Forget the steps of commands that have not begun; their records."""
+        back = [step.received.address.record for step in self._waiting if not step.begun]
+        self._waiting = deque(step for step in self._waiting if step.begun)
+        return back
 
     def cancel(self) -> None:
         for writer in self._writers:
@@ -54,54 +90,43 @@ class GroupCommit:
     async def _write(self) -> None:
         try:
             while self._waiting:
-                steps = [self._waiting.popleft() for _ in range(min(len(self._waiting), LIMIT))]
-                await self._commit([step for step in steps if not step.answer.done()])
+                await self._commit([self._waiting.popleft() for _ in range(min(len(self._waiting), LIMIT))])
         finally:  # at once, not when the task is done: a step that comes in between would wait for nobody
             self._writers = {each for each in self._writers if each is not asyncio.current_task()}
 
-    async def _commit(self, steps: list[_Step]) -> None:
+    async def _commit(self, steps: Sequence[Step]) -> None:
         try:
             async with self._relay.forgetting() as published:
-                answers = await self._store.run(lambda connection: _together(connection, steps, published))
-        except Exception:
-            for step in steps:
-                await self._alone(step)
-        else:
-            for step, answer in zip(steps, answers, strict=True):
-                _settle(step, answer)
-
-    async def _alone(self, step: _Step) -> None:
-        try:
-            answer = await self._store.run(step.function)
+                outcomes = await self._store.run(lambda connection: self._together(connection, steps, published))
         except Exception as error:
-            _settle(step, _Raised(error))
-        else:
-            _settle(step, answer)
+            if len(steps) == 1:
+                steps[0].failed(error)
+                return
+            for step in steps:
+                await self._commit([step])
+            return
+        for step, outcome in zip(steps, outcomes, strict=True):
+            if isinstance(outcome, _Raised):
+                step.failed(outcome.error)
+            else:
+                step.done(outcome)
+
+    def _together(self, connection: Connection, steps: Sequence[Step], published: frozenset[int]) -> list[Any]:
+        outbox.remove(connection, published)
+        inbox = self._settlement.open(connection, [step.received for step in steps])
+        outcomes = [_attempt(step, inbox) for step in steps]
+        inbox.flush()
+        return outcomes
 
 
 class _Raised(NamedTuple):
     error: Exception
 
 
-def _together(connection: Connection, steps: list[_Step], published: frozenset[int]) -> list[Any]:
-    outbox.remove(connection, published)
-    answers: list[Any] = []
-    for step in steps:
-        savepoint = connection.begin_nested()
-        try:
-            answers.append(step.function(connection))
-        except Exception as error:
-            answers.append(_Raised(error))
-            savepoint.rollback()
-        else:
-            savepoint.commit()
-    return answers
-
-
-def _settle(step: _Step, answer: Any) -> None:
-    if step.answer.done():
-        return
-    if isinstance(answer, _Raised):
-        step.answer.set_exception(answer.error)
-    else:
-        step.answer.set_result(answer)
+def _attempt(step: Step, inbox: Inbox) -> Any:
+    try:
+        return step.run(inbox)
+    except Broken:
+        raise
+    except Exception as error:
+        return _Raised(error)

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from saga.log.base import StoredRecord
-
-AGAIN = 1.0  # seconds until a record is handled again that the kit itself failed on
-
-logger = logging.getLogger("saga.participant")
 
 # Partition and key: a key never stands in two, and records without a key keep their partition's order.
 Lane = tuple[int, bytes | None]
 
 
 class Lanes:
-    """Work in progress. `handled` is called for each record that is done; `room` is set while fewer than `limit` are in hand."""
+    """Records in hand. The first of each lane is in work: given to `begin`, and `finished` is called when it is done.
+
+    `handled` is told each record that is done; `recall` gives back those of the first ones that have not really begun. `room` is set
+    while fewer than `limit` are in hand.
+    """
 
     def __init__(
         self,
-        handle: Callable[[StoredRecord], Awaitable[None]],
+        begin: Callable[[StoredRecord], None],
+        recall: Callable[[], list[StoredRecord]],
         handled: Callable[[StoredRecord], None],
-        *,
-        concurrency: int,
         limit: int,
     ) -> None:
-        self._handle = handle
+        self._begin = begin
+        self._recall = recall
         self._handled = handled
         self._limit = limit
-        self._turn = asyncio.Semaphore(concurrency)
         self._lanes: dict[Lane, deque[StoredRecord]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._working: set[Lane] = set()
         self._in_hand = 0
         self.room = asyncio.Event()
         self.room.set()
@@ -51,18 +47,32 @@ class Lanes:
         lane = (record.partition, record.key)
         if lane in self._lanes:
             self._lanes[lane].append(record)
-            return
-        self._lanes[lane] = deque([record])
-        task = asyncio.get_running_loop().create_task(self._run(lane))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        else:
+            self._lanes[lane] = deque([record])
+            self._begin(record)
+
+    def finished(self, record: StoredRecord) -> None:
+        """The first of its lane is done; the next one's turn."""
+        lane = (record.partition, record.key)
+        queue = self._lanes[lane]
+        assert queue[0] is record, f"{record.place} is done, but {queue[0].place} was in work"
+        queue.popleft()
+        self._handled(record)
+        self._count(-1)
+        if queue:
+            self._begin(queue[0])
+        else:
+            del self._lanes[lane]
 
     def drop_waiting(self) -> None:
         """Forget what has not begun: somebody else will read it again, or we will."""
-        for lane, queue in self._lanes.items():
-            while len(queue) > (lane in self._working):  # where one is in work it is the first
+        for queue in self._lanes.values():
+            while len(queue) > 1:
                 queue.pop()
                 self._count(-1)
+        for record in self._recall():
+            del self._lanes[(record.partition, record.key)]
+            self._count(-1)
 
     async def quiet(self, within: float) -> bool:
         """Wait until nothing is in hand, up to `within` seconds; says whether that came."""
@@ -72,37 +82,6 @@ class Lanes:
         except TimeoutError:
             return False
         return True
-
-    def cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-
-    async def _run(self, lane: Lane) -> None:
-        queue = self._lanes[lane]
-        try:
-            while queue:
-                async with self._turn:
-                    if not queue:  # dropped while it waited for its turn
-                        break
-                    self._working.add(lane)
-                    await self._one(queue[0])
-                    self._working.discard(lane)
-                self._handled(queue.popleft())
-                self._count(-1)
-        finally:
-            self._count(-len(queue))
-            self._working.discard(lane)
-            del self._lanes[lane]
-
-    async def _one(self, record: StoredRecord) -> None:
-        """Handle a record until it is handled: to skip it would lose it, to stop would block its partition's other keys."""
-        while True:
-            try:
-                await self._handle(record)
-                return
-            except Exception:
-                logger.exception("%s is handled again in %g s", record.place, AGAIN)
-                await asyncio.sleep(AGAIN)
 
     def _count(self, change: int) -> None:
         self._in_hand += change

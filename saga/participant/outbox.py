@@ -1,7 +1,10 @@
-"""The outbox: records that were decided in a transaction and still have to reach the log.
+"""The outbox: events that were decided in a transaction and still have to reach the log.
 
 A record cannot be written to a database and to Kafka at once: whichever comes first, a crash in between loses the other. So it is
 written here, in the transaction that decided it, and published afterwards, at least once.
+
+Replies need no row here. They stand in the inbox, and the offset of a command is committed after its reply was published: after a
+crash in between the command is read again, found in the inbox, and answered from it. An event has nobody who would ask again.
 
 Each row has an owner, the relay that publishes it: the one of the process that wrote it, or nobody's (a process without a relay).
 Relays do not share rows while all is well, so they need no lock and do not wait for each other. Rows of an owner that may be gone
@@ -79,6 +82,14 @@ def unpack(packed: bytes) -> Headers:
     return tuple((name, text.encode()) for name, text in orjson.loads(packed))
 
 
+def check(departure: Departure) -> None:
+    """Raises Rejected for a record that Kafka would not take."""
+    record = departure.record
+    size = len(record.key or b"") + len(record.value or b"") + sum(len(name) + len(raw) for name, raw in record.headers)
+    if size > MAX_RECORD:
+        raise Rejected(f"a record for {departure.topic} has {size} bytes, more than the {MAX_RECORD} that may be published")
+
+
 def put(connection: Connection, departures: Sequence[Departure], owner: str | None, now: int) -> None:
     """Add records, in order. Raises Rejected for one that Kafka would not take."""
     if departures:
@@ -117,11 +128,8 @@ def _rows(connection: Connection, which: ColumnElement[bool], limit: int) -> lis
 
 
 def _row(departure: Departure, owner: str | None, now: int) -> dict[str, Any]:
+    check(departure)
     record = departure.record
-    headers = pack(record.headers)
-    size = len(record.key or b"") + len(record.value or b"") + len(headers)
-    if size > MAX_RECORD:
-        raise Rejected(f"a record for {departure.topic} has {size} bytes, more than the {MAX_RECORD} that may be published")
     return {
         "owner": owner,
         "created": now,
@@ -129,5 +137,5 @@ def _row(departure: Departure, owner: str | None, now: int) -> dict[str, Any]:
         "partition": departure.partition,
         "key": record.key,
         "value": record.value,
-        "headers": headers,
+        "headers": pack(record.headers),
     }

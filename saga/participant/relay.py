@@ -1,14 +1,15 @@
-"""The relay: publishes this process's rows of the outbox, in order, and what others left lying.
+"""The relay: publishes what this process has to say, in order, and what others left in the outbox.
 
-    a transaction commits → wake → read our rows → publish → acknowledged → delete them (later)
+    a transaction commits → wake → read our rows of the outbox, if it put any there → publish → acknowledged → delete them (later)
+                                 → then the replies of its commands, which are at hand and stand in no outbox
 
-Deleting is put off to the next transaction that is written anyway, so that a command costs one commit to the disk, not two. A crash
+Deleting is put off to the next transaction that is written anyway, so that an event costs one commit to the disk, not two. A crash
 before it means that those rows are published again: duplicates, under the same ids.
 
 What is guaranteed: every row is published at least once. First copies of the rows of one process keep the order of their ids in
 each partition; of one key over several processes too, as long as the key's commands come from the group (`take_over` runs before a
-new owner handles anything). A row that lay too long may be published by several processes, once by each; not for ever, since
-whoever has it acknowledged deletes it.
+new owner handles anything). A command's events are acknowledged before its reply is published. A row that lay too long may be
+published by several processes, once by each; not for ever, since whoever has it acknowledged deletes it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from functools import partial
 from sqlalchemy.exc import SQLAlchemyError
 
 from saga.errors import Rejected, SagaError, Unavailable
-from saga.log.base import Log, Outgoing, TopicPartition
+from saga.log.base import Log, Outgoing, Record, TopicPartition
 from saga.log.partition import home_of_bytes
 from saga.participant import outbox
 from saga.participant.outbox import Departure
@@ -51,12 +52,14 @@ class Relay:
         self._acknowledged: set[int] = set()  # rows that are published and still to be deleted
         self._deleting: set[int] = set()  # rows of those that a transaction under way deletes
         self._asked: list[asyncio.Future[None]] = []
+        self._replies: list[tuple[Departure, Callable[[], None]]] = []  # with whom to tell when they are acknowledged
+        self._unread = False  # there may be rows of ours that were not read yet
         self._woken = asyncio.Event()
 
     async def run(self) -> None:
         """Publish what comes, until cancelled."""
         loop = asyncio.get_running_loop()
-        end = self._store.on_commit(lambda: _call(loop, self._woken.set))
+        end = self._store.on_commit(lambda put: _call(loop, self._look) if put else None)
         self._store.relay = self.id
         try:
             while True:
@@ -65,12 +68,27 @@ class Relay:
             self._store.relay = None
             end()
 
+    def reply(self, departure: Departure, out: Callable[[], None]) -> None:
+        """Publish a reply whose transaction is committed, after its events; call `out` once it is acknowledged."""
+        self._replies.append((departure, out))
+        self._woken.set()
+
+    async def replied(self, departure: Departure) -> None:
+        """The same for a coroutine: returns once it is acknowledged."""
+        acknowledged = asyncio.Event()
+        self.reply(departure, acknowledged.set)
+        await acknowledged.wait()
+
     async def drained(self) -> None:
         """Return once all that was committed before this call is published, or is another relay's by now."""
         asked = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
-        self._woken.set()
+        self._look()
         await asked
+
+    def _look(self) -> None:
+        self._unread = True
+        self._woken.set()
 
     async def take_over(self) -> None:
         """Publish what others left, however fresh; return once it is out.
@@ -86,9 +104,10 @@ class Relay:
         A record that the log refuses for good is logged and left out.
         """
         pause, longest = RETRY
+        began = self._store.now()
         while departures:
             try:
-                await self._log.publish([await self._outgoing(each) for each in departures])
+                await self._log.publish(await self._outgoing(departures))
                 return
             except Rejected as error:
                 if len(departures) == 1:
@@ -99,6 +118,7 @@ class Relay:
                 return
             except Unavailable as error:
                 logger.warning("%s: could not publish, trying again in %.2f s: %s", self._service, pause, error)
+                self._meter.on_outbox_age(self._service, (self._store.now() - began) / 1000)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, longest)
 
@@ -134,17 +154,24 @@ class Relay:
             idle = True
         self._woken.clear()
         asked, self._asked = self._asked, []
+        replies, self._replies = self._replies, []
         try:
             if idle:
                 await self.flush()
                 await self._publish_left(before=self._store.now() - ABANDONED)
-            await self._drain()
+            if idle or self._unread:
+                self._unread = False
+                await self._drain()
         except (SQLAlchemyError, SagaError) as error:
             logger.warning("%s: the outbox could not be read, trying again: %s", self._service, error)
             self._asked = asked + self._asked
+            self._replies = replies + self._replies
             await asyncio.sleep(RETRY[0])
-            self._woken.set()
+            self._look()
             return
+        await self.publish([departure for departure, _ in replies])
+        for _, out in replies:
+            out()
         for future in asked:
             if not future.done():
                 future.set_result(None)
@@ -167,23 +194,26 @@ class Relay:
         """Make nobody's rows ours; publish and delete others' rows that were written before `before` (ms since 1970)."""
         if await self._store.look(outbox.nobodys):
             await self._store.run(partial(outbox.claim, owner=self.id))
-            self._woken.set()
+            self._look()
         while rows := await self._store.look(partial(outbox.others, owner=self.id, before=before, limit=LIMIT)):
             logger.info("%s: publishes %d records that other processes left in the outbox", self._service, len(rows))
             await self.publish([row.departure for row in rows])
             await self._store.run(partial(outbox.remove, ids=[row.id for row in rows]))
 
-    async def _outgoing(self, departure: Departure) -> Outgoing:
-        topic, wanted, record = departure
-        if topic not in self._partitions:
-            found = await self._log.describe([topic])
-            if topic not in found:
-                raise Unavailable(f"there is no topic {topic!r}")
-            self._partitions[topic] = found[topic].partitions
+    async def _outgoing(self, departures: Sequence[Departure]) -> list[Outgoing]:
+        new = {departure.topic for departure in departures} - self._partitions.keys()
+        if new:
+            found = await self._log.describe(new)
+            if missing := new - found.keys():
+                raise Unavailable(f"there is no topic {', '.join(sorted(missing))}")
+            self._partitions.update({topic: spec.partitions for topic, spec in found.items()})
+        return [Outgoing(self._to(*departure), departure.record) for departure in departures]
+
+    def _to(self, topic: str, wanted: int | None, record: Record) -> TopicPartition:
         count = self._partitions[topic]
         if wanted is None or wanted >= count:
             wanted = home_of_bytes(record.key or b"", count)
-        return Outgoing(TopicPartition(topic, wanted), record)
+        return TopicPartition(topic, wanted)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

@@ -1,7 +1,7 @@
 """Runs a participant: reads its commands, has them executed, publishes the answers, commits the offsets.
 
 The path of one command: share (read) → lanes (one key in order) → execution (handler and inbox in one transaction, by way of the
-group commit) → relay (publish from the outbox) → share (commit).
+group commit) → relay (publish) → share (commit).
 """
 
 from __future__ import annotations
@@ -65,14 +65,12 @@ class ParticipantRunner:
         The log and the store stay open. Raises what makes going on impossible; what may pass by itself is tried again.
         """
         relay = Relay(self._participant.name, self._store, self._log, self._settings, self._meter)
-        execution = Execution(self._participant, self._store, relay, self._settings, self._meter)
         share: Share
-        lanes = Lanes(
-            execution.handle,
-            lambda record: share.handled(record),
-            concurrency=self._settings.concurrency,
-            limit=self._settings.in_flight,
+        lanes: Lanes
+        execution = Execution(
+            self._participant, self._store, relay, self._settings, self._meter, lambda record: lanes.finished(record)
         )
+        lanes = Lanes(execution.begin, execution.recall, lambda record: share.handled(record), self._settings.in_flight)
         share = self._share = Share(commands_topic(self._participant.name), self._log, relay, lanes)
         loop = asyncio.get_running_loop()
         relaying = loop.create_task(relay.run())
@@ -88,7 +86,6 @@ class ParticipantRunner:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
-            lanes.cancel()
             execution.cancel()
             await _cancel(tasks)
 

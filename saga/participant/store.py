@@ -84,7 +84,7 @@ class Store:
         self._gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._preparing = threading.Lock()
         self._prepared = False
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[bool], None]] = []
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -97,11 +97,14 @@ class Store:
             raise Unavailable(f"another transaction of this process has not ended for {BUSY} s")
         try:
             with self._engine.begin() as connection:
+                connection.info.pop(_PUT, None)
                 yield connection
+                put = connection.info.pop(_PUT, False)
         finally:
             if self.sqlite:
                 self._one_writer.release()
-        self._wake()
+        for listener in list(self._listeners):
+            listener(put)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -166,6 +169,7 @@ class Store:
     def put(self, connection: Connection, departures: list[Departure]) -> None:
         """Add records to the outbox, in the connection's transaction."""
         outbox.put(connection, departures, self.relay, self.now())
+        connection.info[_PUT] = True
 
     def lock(self, connection: Connection, ids: Collection[str]) -> None:
         """Until the transaction ends, nobody else decides about these inbox rows, present or not.
@@ -178,8 +182,11 @@ class Store:
             numbers = sorted({int.from_bytes(hashlib.blake2b(i.encode(), digest_size=8).digest(), "big", signed=True) for i in ids})
             connection.execute(_LOCK, {"numbers": numbers})
 
-    def on_commit(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have `listener` called after each of our transactions, in whatever thread; the result ends that."""
+    def on_commit(self, listener: Callable[[bool], None]) -> Callable[[], None]:
+        """Have `listener(put)` called after each of our transactions, in whatever thread; the result ends that.
+
+        `put`: whether the transaction added to the outbox.
+        """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
@@ -188,10 +195,6 @@ class Store:
         self._writing.shutdown()
         self._reading.shutdown()
         self._engine.dispose()
-
-    def _wake(self) -> None:
-        for listener in list(self._listeners):
-            listener()
 
     def _prepare(self) -> None:
         """Create the tables, once; several processes may do so at the same time."""
@@ -219,6 +222,7 @@ class Store:
             yield
 
 
+_PUT = "saga_put"  # noted on a connection while its transaction has added to the outbox
 _CREATING = 0x5A6A0001  # any number that nobody else uses for an advisory lock
 _LOCK = text("SELECT pg_advisory_xact_lock(n) FROM unnest(:numbers) WITH ORDINALITY AS one(n, i) ORDER BY i").bindparams(
     bindparam("numbers", type_=ARRAY(BigInteger))

@@ -15,8 +15,8 @@ from saga.engine.messages import Command, Event, Refusal
 from saga.log.base import Outgoing, Record, StoredRecord, TopicPartition, TopicSpec
 from saga.log.memory import Faults, MemoryBroker, MemoryLog
 from saga.log.partition import home
-from saga.participant import Nothing, Participant, ParticipantRunner, Refused, Settings, Store, Work, inbox
-from saga.participant.inbox import Row, State
+from saga.participant import Nothing, Participant, ParticipantRunner, Refused, Settings, Store, Work
+from saga.participant.inbox import Inbox, Row, State
 from saga.participant.settings import NoMeter
 from saga.participant.store import wall_clock
 
@@ -320,14 +320,21 @@ class World:
         return (await self.until(count, sagacommand=id))[count - 1]
 
     async def row(self, id: str) -> Row:
-        return await self.store.look(lambda connection: inbox.find(connection, id))
+        return await self.store.look(lambda connection: Inbox(connection, [id]).find(id))
 
     async def put(self, id: str, state: State, reply: Record | None = None) -> None:
         """Put an inbox row, as an earlier command left it."""
-        await self.store.run(lambda connection: inbox.write(connection, inbox.find(connection, id), state, reply, wall_clock()))
+        await self.store.run(lambda connection: put(connection, id, state, reply, wall_clock()))
 
     async def rows(self, table: Table) -> list[Any]:
         return await self.store.look(lambda connection: _all(connection, table))
+
+
+def put(connection: Connection, id: str, state: State, reply: Record | None, since: int) -> None:
+    """Put an inbox row into a state."""
+    rows = Inbox(connection, [id])
+    rows.write(id, state, reply, since)
+    rows.flush()
 
 
 def _all(connection: Connection, table: Table) -> list[Any]:

@@ -259,7 +259,7 @@ def test_database_work_that_is_ready_together_shares_a_commit(drive: Drive) -> N
         await world.send(command(NotePayment(note="warm"), warm))
         await world.reply(warm.command())
 
-        def count() -> None:
+        def count(_put: bool) -> None:
             nonlocal commits
             commits += 1
 

@@ -15,7 +15,7 @@ from saga.log.partition import home
 from saga.participant import Settings, Store, inbox, outbox
 from saga.participant.inbox import State
 from tests.participant.conftest import Drive
-from tests.participant.kit import PARTITIONS, TABLES, Ids, LedgerGrew, NotePayment, Payment, World, command, data, notes
+from tests.participant.kit import PARTITIONS, TABLES, Ids, LedgerGrew, NotePayment, Payment, World, command, data, notes, put
 
 
 def test_an_event_sent_in_a_transaction_goes_out_when_it_commits_and_only_then(drive: Drive) -> None:
@@ -84,8 +84,7 @@ def test_old_rows_are_forgotten_in_batches_but_never_one_whose_calls_began(drive
             for state in State:
                 if state is not State.ABSENT:
                     for since in (1_000, 9_000):
-                        id = f"{state}-{since}"
-                        inbox.write(connection, inbox.find(connection, id), state, None, since)
+                        put(connection, f"{state}-{since}", state, None, since)
 
         await world.store.run(fill)
         assert await world.store.run(lambda connection: inbox.purge(connection, 5_000, 2)) == 2
