@@ -28,7 +28,7 @@ test: lint
 
 check: lint
 	@mkdir -p .cache
-	$(BIN)/pytest --basetemp=.cache/pytest-check -m "not kafka and not postgresql and not slow"
+	$(BIN)/pytest --basetemp=.cache/pytest-check -m "not kafka and not postgresql and not prometheus and not slow"
 
 bench: $(READY)
 	@infra/prepare.sh demo

@@ -5,11 +5,13 @@ set -euo pipefail
 purpose=${1:?python, test or demo}
 python=${PYTHON:-python3}
 packages=()
+prometheus=$(dirname "$0")/../.cache/prometheus
 
 has_python() { "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 has_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 has_java() { java -XX:-UsePerfData -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])'; }
 has_jars() { compgen -G "$(dirname "$0")/../.cache/kafka/*/pom.xml" >/dev/null; }
+has_prometheus() { command -v promtool >/dev/null || [ -x "$prometheus/usr/bin/promtool" ]; }
 has_maven() { command -v mvn >/dev/null || has_jars; }
 
 missing() {
@@ -24,6 +26,7 @@ missing() {
   if [ "$purpose" = test ]; then  # the examples of docs/PROTOCOL.md are run as they stand there
     command -v kcat >/dev/null || packages+=(kcat)
     command -v curl >/dev/null || packages+=(curl)
+    has_prometheus || packages+=(prometheus)
   fi
   [ ${#packages[@]} -gt 0 ]
 }
@@ -36,7 +39,22 @@ install() {
   if ! apt-cache show openjdk-17-jre-headless >/dev/null 2>&1; then
     packages=("${packages[@]/openjdk-17-jre-headless/default-jre-headless}")
   fi
-  apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+  local package wanted=()
+  for package in "${packages[@]}"; do
+    if [ "$package" = prometheus ]; then unpack_prometheus; else wanted+=("$package"); fi
+  done
+  [ ${#wanted[@]} = 0 ] || apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null
+}
+
+# Installed, the package would start a server on this machine and at each of its starts. Only its programs are wanted.
+unpack_prometheus() {
+  local fetched
+  fetched=$(mktemp -d)
+  if (cd "$fetched" && apt-get download -qq -o APT::Sandbox::User=root prometheus >/dev/null); then
+    mkdir -p "$prometheus"
+    dpkg-deb --extract "$fetched"/prometheus_*.deb "$prometheus"
+  fi
+  rm -rf "$fetched"
 }
 
 missing || exit 0
@@ -56,7 +74,7 @@ case $purpose in
     if [ -n "${SAGA_TEST_BOOTSTRAP:-}" ]; then
       echo "the broker's own tests will fail; the others use the broker at $SAGA_TEST_BOOTSTRAP" >&2
     else
-      echo "skipped therefore: all tests on the real Kafka broker (they say so)" >&2
+      echo "skipped therefore: the tests that need it (they say so)" >&2
     fi
     exit 0
     ;;

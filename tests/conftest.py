@@ -18,8 +18,9 @@ import pytest
 
 from infra.broker import Broker, BrokerUnavailable
 from infra.postgresql import Postgresql, PostgresqlUnavailable
+from infra.prometheus import PrometheusUnavailable, program
 
-NEEDS_A_SERVER = ("kafka", "postgresql")
+NEEDS_A_SERVER = ("kafka", "postgresql", "prometheus")
 skipped_in_ci: list[str] = []
 
 
@@ -71,6 +72,15 @@ def postgresql() -> Iterator[str]:
             yield server.url
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """The path of a real promtool, which comes with Prometheus."""
+    try:
+        return program("promtool")
+    except PrometheusUnavailable as reason:
+        pytest.skip(f"no Prometheus: {reason}")
 
 
 @pytest.hookimpl(wrapper=True)
