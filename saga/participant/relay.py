@@ -108,6 +108,8 @@ class Relay:
         while departures:
             try:
                 await self._log.publish(await self._outgoing(departures))
+                if pause > RETRY[0]:  # it was told that something waits
+                    self._meter.on_outbox_age(self._service, 0.0)
                 return
             except Rejected as error:
                 if len(departures) == 1:
@@ -118,7 +120,7 @@ class Relay:
                 return
             except Unavailable as error:
                 logger.warning("%s: could not publish, trying again in %.2f s: %s", self._service, pause, error)
-                self._meter.on_outbox_age(self._service, (self._store.now() - began) / 1000)
+                self._meter.on_outbox_age(self._service, max(self._store.now() - began, 1) / 1000)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, longest)
 
