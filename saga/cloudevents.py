@@ -70,20 +70,18 @@ def header_fields(headers: Headers) -> dict[str, str]:
     """
     fields: dict[str, str] = {}
     for name, raw in headers:
-        if name in ("traceparent", "ce_traceparent"):
+        if name[:3] == "ce_" and name != "ce_traceparent":
+            name = name[3:]
+            if name in fields:
+                raise Unreadable("doubled-header", f"header {name!r} stands twice")
+            try:
+                fields[name] = raw.decode()
+            except UnicodeDecodeError as error:
+                raise Unreadable("header-encoding", f"header {name!r} is not UTF-8: {error}") from None
+        elif name in ("traceparent", "ce_traceparent"):
             # Never a reason not to work: one that cannot be understood counts as none (W3C Trace Context, section 3.2).
             said = raw.decode(errors="replace")
             fields["traceparent"] = said if fields.get("traceparent", said) == said else ""
-            continue
-        if not name.startswith("ce_"):
-            continue
-        name = name[3:]
-        if name in fields:
-            raise Unreadable("doubled-header", f"header {name!r} stands twice")
-        try:
-            fields[name] = raw.decode()
-        except UnicodeDecodeError as error:
-            raise Unreadable("header-encoding", f"header {name!r} is not UTF-8: {error}") from None
     return fields
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,12 +28,16 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
+F = TypeVar("F", Counter, Gauge, Histogram)
+
+
 class Metrics:
     """All series of a process. `names` are the label values that may appear; see `label`."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
         self._names = frozenset(names)
+        self._series: dict[tuple[object, tuple[str, ...]], Counter | Gauge | Histogram] = {}
         r = self.registry
         self.started = Counter("saga_started", "Instances started", ["saga"], registry=r)
         self.finished = Counter("saga_finished", "Instances that ended", ["saga", "outcome"], registry=r)
@@ -71,6 +76,13 @@ class Metrics:
     def label(self, name: str) -> str:
         """A label value that came from outside: itself if a definition names it, else "other", so the number of series is bounded."""
         return name if name in self._names else "other"
+
+    def of(self, family: F, *values: str) -> F:
+        """The series of a family with these label values; prometheus_client itself takes a lock to find it, each time."""
+        series = self._series.get((family, values))
+        if series is None:
+            series = self._series[family, values] = family.labels(*values)
+        return series  # type: ignore[return-value]
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -109,6 +109,8 @@ def park_if_quiet(draft: Draft) -> None:
     beside one that is stuck it gets no more than its ordinary attempts, or the operator would never hear of the other.
     """
     steps = draft.state.steps
+    if any(step.waits is Waits.REPLY for step in steps.values()):
+        return
     stuck = [name for name in draft.saga.graph.steps if name in steps and steps[name].waits is Waits.OPERATOR]
     if any(_moves(draft, name, bool(stuck)) for name in steps):
         return

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 
@@ -21,7 +22,7 @@ class Kind(StrEnum):
     OTHER = "other"  # an input that concerns no instance: a dead letter, a forward, an accepted loss
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Input:
     """One thing that happened. `origin` is where it first stood (topic:partition:offset); a timer has none."""
 
@@ -34,7 +35,7 @@ class Input:
     data: Any = None
     attributes: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """(source, id) where the sender gives both, else the origin; hashed to 64 bits, "" for a timer (S11)."""
         if self.id and self.source:
@@ -122,6 +123,10 @@ class Forward:
 Output = Send | Announce | DeadLetter | Forward
 
 _OUTPUTS: dict[str, type[Output]] = {"send": Send, "announce": Announce, "deadletter": DeadLetter, "forward": Forward}
+
+
+def output_json(output: Output) -> dict[str, Any]:
+    return {name: getattr(output, name) for name in output.__slots__}
 
 
 def output_from_json(value: Mapping[str, Any]) -> Output:

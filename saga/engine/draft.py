@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -46,7 +45,7 @@ class Draft:
         return self.saga.steps[name]
 
     def set(self, name: str, **changes: Any) -> StepState:
-        state = self.state.steps[name] = replace(self.state.steps[name], **changes)
+        state = self.state.steps[name] = self.state.steps[name]._replace(**changes)
         return state
 
     # --- the user's functions -------------------------------------------------------------------------------------------------
@@ -100,8 +99,7 @@ class Draft:
 
     def _written(self, step: str, value: Any, what: str, limit: int) -> bytes:
         try:
-            raw = orjson.dumps(value)
-            orjson.dumps([[[[[[[[value]]]]]]]])  # it will stand deeper in a decision, and JSON is only written to some depth
+            raw = orjson.dumps([[[[[[[[value]]]]]]]])[8:-8]  # it will stand deeper in a decision, and JSON is only written to some depth
         except TypeError as error:
             raise UserCodeRaised(step, f"{what} cannot be written as JSON: {error}") from error
         if len(raw) > limit:
@@ -168,11 +166,12 @@ class Draft:
             trace=self.state.trace,
         )
         self.outputs.append(send)
-        sent = [output.data for output in self.outputs if isinstance(output, Send)]
-        self._written(name, sent, "the commands of one decision", MAX_OUTPUT_BYTES)
+        if len(self.outputs) * MAX_DATA_BYTES > MAX_OUTPUT_BYTES:  # each alone is within its own limit
+            sent = [output.data for output in self.outputs if isinstance(output, Send)]
+            self._written(name, sent, "the commands of one decision", MAX_OUTPUT_BYTES)
 
     def command_id(self, name: str, action: Action) -> str:
-        return command_id(self.state.id, name, action, getattr(self.state.steps[name], ROUND_OF[action]))
+        return command_id(self.state.id, name, action, self.state.steps[name].rounds(action))
 
     # --- telling others -----------------------------------------------------------------------------------------------------------
 

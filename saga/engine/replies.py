@@ -24,7 +24,7 @@ from saga.engine.advance import give_up_verifying, settle_unknown, turn_back
 from saga.engine.decision import Input
 from saga.engine.draft import Draft
 from saga.engine.messages import PROTOCOL_TYPES, events_topic
-from saga.engine.state import ACTION_OF, ROUND_OF, Action, Cause, Phase, Status, StepState, Waits, command_id
+from saga.engine.state import ACTION_OF, Action, Cause, Phase, Status, StepState, Waits, command_id
 
 
 class Ignored(Exception):
@@ -53,6 +53,9 @@ class Outcome(StrEnum):
     EXPIRED = "expired"
 
 
+_OUTCOMES = {str(outcome): outcome for outcome in Outcome}
+_ACTIONS = {str(action): action for action in Action}
+
 DONE_EARLIER = "done earlier"  # an earlier round was done after all, an operator said; then the later one must not be done too
 
 
@@ -66,10 +69,10 @@ class Reply:
         self.input = given
         self.command = given.attributes.get("sagacommand", "")
         self.step, self.action = self._find(draft)
-        try:
-            self.outcome = Outcome(given.attributes.get("sagaoutcome", ""))
-        except ValueError:
-            raise Ignored("unmatched", f"no such outcome: {given.attributes.get('sagaoutcome')!r}") from None
+        outcome = _OUTCOMES.get(given.attributes.get("sagaoutcome", ""))
+        if outcome is None:
+            raise Ignored("unmatched", f"no such outcome: {given.attributes.get('sagaoutcome')!r}")
+        self.outcome = outcome
         attempt = given.attributes.get("sagaattempt", "")
         self.attempt = int(attempt) if attempt.isdecimal() and len(attempt) < 10 else 0
         self.message = self._message(draft)
@@ -79,10 +82,10 @@ class Reply:
         name, _, tail = self.command.removeprefix(draft.state.id + ":").partition(":")
         text, _, round = tail.partition("~")
         state = draft.state.steps.get(name)
-        if state is None or text not in tuple(Action):
+        action = _ACTIONS.get(text)
+        if state is None or action is None:
             raise Ignored("unmatched", f"no command {self.command!r} was sent")
-        action = Action(text)
-        rounds = getattr(state, ROUND_OF[action])
+        rounds = state.rounds(action)
         number = int(round) if round.isdecimal() and len(round) < 6 else 1
         if number > rounds or self.command != command_id(draft.state.id, name, action, number):
             raise Ignored("unmatched", f"no command {self.command!r} was sent")

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Phase(StrEnum):
@@ -63,8 +63,7 @@ ROUND_OF = {Action.EXECUTE: "round", Action.VERIFY: "ask_round", Action.COMPENSA
 UNSETTLED = (Status.EXECUTING, Status.VERIFYING)
 
 
-@dataclass(frozen=True, slots=True)
-class StepState:
+class StepState(NamedTuple):
     """Where one step stands. Immutable: a change is another StepState, so what changed can be told by identity."""
 
     status: Status = Status.EXECUTING
@@ -81,20 +80,27 @@ class StepState:
     answer: str = ""  # the last outcome that was accepted
     reason: str = ""  # why it failed, was refused, or waits for an operator
 
+    def rounds(self, action: Action) -> int:
+        """How many command ids of this action there were."""
+        if action is Action.EXECUTE:
+            return self.round
+        return self.ask_round if action is Action.VERIFY else self.undo_round
+
     def to_json(self) -> dict[str, Any]:
-        return {name: value for name in _STEP_DEFAULTS if (value := getattr(self, name)) != _STEP_DEFAULTS[name]}
+        return {name: value for name, value, default in zip(self._fields, self, _STEP_DEFAULTS, strict=True) if value != default}
 
     @staticmethod
     def from_json(fields_: dict[str, Any]) -> StepState:
         given = dict(fields_)
         if "status" in given:
-            given["status"] = Status(given["status"])
+            given["status"] = _STATUS[given["status"]]
         if "waits" in given:
-            given["waits"] = Waits(given["waits"])
+            given["waits"] = _WAITS[given["waits"]]
         return StepState(**given)
 
 
-_STEP_DEFAULTS: dict[str, Any] = asdict(StepState())
+_STEP_DEFAULTS = StepState()
+_STATUS, _WAITS = {str(status): status for status in Status}, {str(waits): waits for waits in Waits}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,7 @@ class Cause:
     detail: str = ""
 
 
-@dataclass(slots=True)
+@dataclass
 class Instance:
     """One run of a saga. All times are milliseconds since 1970, of its partition's clock."""
 
@@ -144,13 +150,10 @@ class Instance:
     seen: list[str] = field(default_factory=list)  # identities of the inputs that changed it (S11)
 
     def copy(self) -> Instance:
-        return Instance(
-            **{name: getattr(self, name) for name in _SCALARS},
-            data=self.data,
-            steps=dict(self.steps),
-            kept=list(self.kept),
-            seen=self.seen,
-        )
+        """Another one with lists of its own; what those hold is never changed in place."""
+        other = object.__new__(Instance)
+        other.__dict__.update(self.__dict__, steps=dict(self.steps), kept=list(self.kept))
+        return other
 
     @property
     def live(self) -> bool:
@@ -168,10 +171,10 @@ class Instance:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: what a snapshot holds. Defaults are left out, so a new field does not change old bytes."""
         value: dict[str, Any] = {}
-        for name in _SCALARS:
+        for name, default in _DEFAULTS:
             now = getattr(self, name)
-            if now != _DEFAULTS.get(name, _NO_DEFAULT):
-                value[name] = asdict(now) if isinstance(now, Parked | Cause) else now
+            if now != default:
+                value[name] = asdict(now) if isinstance(now, _NESTED) else now
         value["data"] = self.data
         value["steps"] = {name: step.to_json() for name, step in self.steps.items()}
         if self.kept:
@@ -198,9 +201,8 @@ def restore(name: str, value: Any) -> Any:
     return value
 
 
-_NO_DEFAULT = object()
-_SCALARS = tuple(f.name for f in fields(Instance) if f.name not in ("data", "steps", "kept", "seen"))
-_DEFAULTS = {f.name: f.default for f in fields(Instance) if f.name in _SCALARS}
+_NESTED = (Parked, Cause)
+_DEFAULTS = tuple((f.name, f.default) for f in fields(Instance) if f.name not in ("data", "steps", "kept", "seen"))
 
 
 def instance_id(saga: str, key: str, started: int) -> str:

@@ -17,7 +17,7 @@ from saga.errors import Corrupt, Misconfigured
 from saga.log.base import Log, TopicPartition
 from saga.log.partition import home
 from saga.runtime.codec import JOURNAL, decode
-from saga.runtime.fold import Batch, Fold
+from saga.runtime.fold import Committed, Fold
 
 Progress = Callable[[int, int], None]  # told how many records were read, and of how many
 
@@ -70,7 +70,7 @@ class Histories:
         self.saga = saga
         self.found: dict[str, History] = {}
 
-    def take(self, batch: Batch) -> None:
+    def take(self, batch: Committed) -> None:
         for value in batch.snapshot:
             if value["kind"] == "snapshot.part" and value["instance"]["key"] == self.key:
                 self._know(Instance.from_json(value["instance"]))
@@ -124,7 +124,7 @@ class Journals:
         partitions = await self.partitions()
         return partitions[home(key, len(partitions))]
 
-    async def fold(self, partition: TopicPartition, take: Callable[[Batch], None] | None = None, *, whole: bool = False) -> Fold:
+    async def fold(self, partition: TopicPartition, take: Callable[[Committed], None] | None = None, *, whole: bool = False) -> Fold:
         """Read a partition up to its end; `take` is given each batch that counts. `whole`: from the log's start.
 
         Raises Corrupt for a journal that contradicts itself, Unavailable if the log cannot be reached.

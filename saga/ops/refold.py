@@ -19,7 +19,7 @@ from saga.errors import Corrupt
 from saga.log.base import StoredRecord, TopicPartition
 from saga.ops.why import label
 from saga.runtime.codec import decode
-from saga.runtime.fold import Batch, Fold, Position
+from saga.runtime.fold import Committed, Fold, Position
 
 MOST_NAMED = 5  # instances that differ, named in one sentence
 
@@ -133,11 +133,11 @@ class Refold:
             self.counts.void += 1
         self.over = self.found or (self.until.offset is not None and self.fold.next > self.until.offset)
 
-    def _names(self, batch: Batch) -> bool:
+    def _names(self, batch: Committed) -> bool:
         wanted = (self.until.instance, self.until.seq)
         return self.until.instance != "" and any((decision.instance, decision.seq) == wanted for decision in batch.decisions)
 
-    def _snapshots(self, batch: Batch, lump: list[StoredRecord]) -> None:
+    def _snapshots(self, batch: Committed, lump: list[StoredRecord]) -> None:
         kinds = {value["kind"] for value in batch.snapshot}
         if "snapshot.begin" in kinds:
             self._second = Fold(self.partition, batch.base)

@@ -7,7 +7,7 @@ what nobody names only moves the position, and what lives elsewhere is forwarded
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from saga.cloudevents import CloudEvent, header_fields, parse
@@ -18,12 +18,14 @@ from saga.engine.decide import decide, refuse_growth
 from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Input, Kind, Output
 from saga.engine.state import Instance
 from saga.errors import Unreadable
-from saga.log.base import StoredRecord
+from saga.log.base import Record, StoredRecord
 from saga.log.partition import home
-from saga.runtime.codec import REQUESTS, decode_instance, encode, encode_instance, raw
-from saga.runtime.fold import Fold, Slot
+from saga.runtime.codec import REQUESTS, decision_record, encode, encode_instance, raw
+from saga.runtime.fold import Fold
+from saga.runtime.states import Held, Slot
 
 MAX_INPUT_BYTES = 256 * 1024  # S32: a larger input is recorded by reference
+UNWRITTEN = 96  # bytes of a state that are not in what is written of a decision: the identity of its input, the names of fields
 GROWTH = 8  # no record grows more than that when it is written as JSON: a control character 6 times, 1e15 less than 5
 KEPT_OF_LARGE = 64 * 1024  # what its dead letter holds of it
 MAX_STATE_BYTES = 1024 * 1024  # S32: an instance's whole state
@@ -48,11 +50,11 @@ class Batch:
         self.fold = fold
         self.now = now
         self.decisions: list[Decision] = []
-        self.states: dict[Slot, bytes] = {}
+        self.records: list[Record] = []  # of the decisions, as the journal will hold them
+        self.states: dict[Slot, Held] = {}  # what they leave
         self.unnamed = 0  # inputs of types that no definition names
         self.size = 0
         self.inputs = 0
-        self._overlay: dict[Slot, Instance] = {}
 
     @property
     def full(self) -> bool:
@@ -60,10 +62,7 @@ class Batch:
 
     def result(self, decision: Decision) -> Instance | None:
         """The state that this batch leaves of a decision's instance."""
-        return self._overlay.get(Slot(decision.saga, decision.key)) if decision.seq else None
-
-    def results(self) -> Iterator[tuple[Slot, Instance]]:
-        yield from self._overlay.items()
+        return self.states[Slot(decision.saga, decision.key)].state if decision.seq else None
 
     # --- inputs ---------------------------------------------------------------------------------------------------------------------
 
@@ -88,18 +87,21 @@ class Batch:
         forwarded = record.topic == REQUESTS and "sagaorigin" in event.attributes
         if forwarded:
             origin = event.attributes["sagaorigin"]
-        given = Input(Kind.OTHER, event.type, event.id, event.source, origin, at, event.data, event.attributes)
+
+        def given(kind: Kind = Kind.OTHER) -> Input:
+            return Input(kind, event.type, event.id, event.source, origin, at, event.data, event.attributes)
+
         try:
             targets = self.place.book.route(event.type, event.attributes, event.data)
         except Unreadable as error:
-            self._set_aside(record, given, error, tell=error.reason in ("schema", "key"))
+            self._set_aside(record, given(), error, tell=error.reason in ("schema", "key"))
             return
         self._decide_for(targets, given, record, forwarded)
 
     def timer(self, slot: Slot, step: str, due: int) -> None:
         """Decide a due timer, unless an input of this very batch has settled its step already."""
-        state = self._overlay.get(slot) or self.fold.get(slot)
-        if state is None or state.next_timer() != (due, step):
+        held = self._held(slot)
+        if held is None or held.state.next_timer() != (due, step):
             return
         self.inputs += 1
         target = Target(Kind.TIMER, slot.saga, slot.key)
@@ -111,42 +113,37 @@ class Batch:
 
     # --- its pieces -----------------------------------------------------------------------------------------------------------------
 
-    def _decide_for(self, targets: list[Target], given: Input, record: StoredRecord, forwarded: bool) -> None:
+    def _decide_for(self, targets: list[Target], given: Callable[..., Input], record: StoredRecord, forwarded: bool) -> None:
         here = [target for target in targets if self._home(target) == self.place.number]
         for target in here:
-            self._decide(target, replace(given, kind=target.kind), record)
+            self._decide(target, given(target.kind), record)
         elsewhere = [] if forwarded else sorted({self._home(target) for target in targets} - {self.place.number})
         for partition in elsewhere:
-            self._add(Decision("", 0, "", replace(given, data=None), "forwarded", outputs=(Forward(partition, raw(record)),)))
+            self._add(Decision("", 0, "", replace(given(), data=None), "forwarded", outputs=(Forward(partition, raw(record)),)))
         if not here and not elsewhere:
             note = "unmatched" if not targets else "not-home"
-            self._add(Decision("", 0, "", given, note, detail="it concerns no instance here"))
+            self._add(Decision("", 0, "", given(), note, detail="it concerns no instance here"))
 
     def _home(self, target: Target) -> int:
         return home(target.key, self.place.partitions)
 
     def _decide(self, target: Target, given: Input, record: StoredRecord | None) -> None:
         slot = Slot(target.saga, target.key)
-        before = self._overlay.get(slot) or self.fold.get(slot)
+        held = self._held(slot)
         saga = self.place.book.sagas.get(target.saga)
-        decision = decide(saga, before, given, self.now, target.key)
+        decision = _with_raw(decide(saga, held and held.state, given, self.now, target.key), record)
+        written = decision_record(decision)
         if decision.seq:
-            decision = self._overlaid(slot, before, decision)
-        self._add(replace(decision, outputs=tuple(_with_raw(output, record) for output in decision.outputs)))
+            after = _result(held, decision, written)
+            if held is not None and after.bound > MAX_STATE_BYTES:
+                decision = _with_raw(refuse_growth(held.state, given, self.now, after.bound), record)
+                written = decision_record(decision)
+                after = _result(held, decision, written)
+            self.states[slot] = after
+        self._add(decision, written)
 
-    def _overlaid(self, slot: Slot, before: Instance | None, decision: Decision) -> Decision:
-        """Put the result of a decision into the overlay; a state that would be too large is refused."""
-        known = self.states.get(slot) or self.fold.instances.get(slot)
-        after = apply(before, decision)  # changes `before`; what it was stands in `known`
-        encoded = encode_instance(after)
-        if len(encoded) > MAX_STATE_BYTES and known is not None:
-            kept = decode_instance(known)
-            decision = refuse_growth(kept, decision.input, self.now, len(encoded))
-            after = apply(kept, decision)
-            encoded = encode_instance(after)
-        self._overlay[slot] = after
-        self.states[slot] = encoded
-        return decision
+    def _held(self, slot: Slot) -> Held | None:
+        return self.states.get(slot) or self.fold.instances.held(slot)
 
     def _set_aside(self, record: StoredRecord, given: Input, error: Unreadable, *, tell: bool = False) -> None:
         """Keep what cannot be read or routed as a dead letter; a sender whose start is invalid is told (S8)."""
@@ -166,29 +163,39 @@ class Batch:
             )
         )
 
-    def _add(self, decision: Decision) -> None:
+    def _add(self, decision: Decision, written: Record | None = None) -> None:
+        written = written or decision_record(decision)
         self.decisions.append(decision)
-        self.size += _weight(decision)
+        self.records.append(written)
+        self.size += len(written.value or b"")
 
 
-def _with_raw(output: Output, record: StoredRecord | None) -> Output:
-    if isinstance(output, DeadLetter) and output.raw is None and output.given is None and record is not None:
-        return replace(output, raw=raw(record))
-    return output
+def _result(before: Held | None, decision: Decision, written: Record) -> Held:
+    """What a decision leaves. Its bytes are counted only when they might be too many: it grows by no more than was written of it."""
+    state = apply(None if before is None else before.state.copy(), decision)
+    bound = (0 if before is None else before.bound) + len(written.value or b"") + UNWRITTEN
+    return Held(state, bound if bound <= MAX_STATE_BYTES else len(encode_instance(state)))
+
+
+def _with_raw(decision: Decision, record: StoredRecord | None) -> Decision:
+    """Put the record's own bytes into the dead letters that are of it."""
+    if record is None or not any(isinstance(output, DeadLetter) for output in decision.outputs):
+        return decision
+    outputs = tuple(
+        replace(output, raw=raw(record))
+        if isinstance(output, DeadLetter) and output.raw is None and output.given is None
+        else output
+        for output in decision.outputs
+    )
+    return replace(decision, outputs=outputs)
 
 
 def _size(record: StoredRecord) -> int:
-    return (
-        len(record.key or b"") + len(record.value or b"") + sum(len(name.encode()) + len(value) for name, value in record.headers)
-    )
+    size = len(record.key or b"") + len(record.value or b"")
+    for name, value in record.headers:
+        size += len(name.encode()) + len(value)
+    return size
 
 
 def _written(event: CloudEvent) -> int:
     return len(encode([event.type, event.id, event.source, event.data, dict(event.attributes)]))
-
-
-def _weight(decision: Decision) -> int:
-    """How many bytes a decision takes in the journal, to stop a batch in time. Bytes, not characters: a broker counts bytes."""
-    given, key = decision.input, decision.key
-    names = [given.type, given.id, given.source, given.origin, key, key, decision.instance, decision.detail]
-    return 500 + len(encode([names, given.data, dict(given.attributes), decision.data, decision.patch, decision.outputs]))

@@ -12,7 +12,7 @@ from saga.engine.replies import Outcome
 from saga.engine.state import ACTION_OF, ENDED, Instance, Waits, step_and_action
 from saga.logs import about
 from saga.metrics import Metrics
-from saga.runtime.fold import Slot
+from saga.runtime.states import Slot
 
 logger = logging.getLogger("saga.instances")
 
@@ -67,52 +67,52 @@ class Census:
 
     def _move(self, seat: Seat, by: int) -> None:
         saga = self._metrics.label(seat.saga)
-        self._metrics.live.labels(saga, seat.phase).inc(by)
+        self._metrics.of(self._metrics.live, saga, seat.phase).inc(by)
         if seat.parked:
-            self._metrics.parked.labels(saga, seat.parked).inc(by)
+            self._metrics.of(self._metrics.parked, saga, seat.parked).inc(by)
 
     def count(self, decision: Decision, state: Instance | None, now: int) -> None:
         """Count what one decision came to; `state` is its result."""
-        metrics = self._metrics
+        metrics, of = self._metrics, self._metrics.of
         if state is not None and ("parked" in decision.patch or "phase" in decision.patch):
             _log(decision, state)
         for output in decision.outputs:
-            if isinstance(output, DeadLetter):
-                metrics.deadletter.labels(metrics.label(decision.input.topic), output.reason).inc()
+            if isinstance(output, Send) and state is not None:
+                step, action = step_and_action(output.command)
+                of(metrics.attempts, metrics.label(state.saga), metrics.label(step), action, "sent").inc()
+            elif isinstance(output, DeadLetter):
+                of(metrics.deadletter, metrics.label(decision.input.topic), output.reason).inc()
                 fields = about(state.saga, state.key, traceparent=state.trace) if state else about(key=decision.key)
                 logger.warning("%s is a dead letter: %s", decision.input.origin or decision.input.id, output.reason, extra=fields)
             elif isinstance(output, Forward):
                 metrics.forwarded.inc()
-            elif isinstance(output, Send) and state is not None:
-                step, _ = step_and_action(output.command)
-                metrics.attempts.labels(metrics.label(state.saga), metrics.label(step), output.action, "sent").inc()
         if decision.note in ("inputs", "forwarded", "deadletter"):
             return  # nothing of an instance's, or counted above
         if decision.note == "contradiction" or (decision.patch.get("parked") or {}).get("reason") == "contradiction":
-            metrics.invariant_violations.labels("contradiction").inc()
+            of(metrics.invariant_violations, "contradiction").inc()
         if decision.ignored:
-            metrics.ignored.labels(decision.note).inc()
+            of(metrics.ignored, decision.note).inc()
             return
         if state is None:
             return
         saga = metrics.label(state.saga)
         if decision.seq == 1:
-            metrics.started.labels(saga).inc()
+            of(metrics.started, saga).inc()
         if (phase := decision.patch.get("phase")) in ENDED:  # not `state`'s, which is what the whole batch left of the instance
-            metrics.finished.labels(saga, str(phase)).inc()
-            metrics.duration.labels(saga, str(phase)).observe((now - state.started) / 1000)
+            of(metrics.finished, saga, str(phase)).inc()
+            of(metrics.duration, saga, str(phase)).observe((now - state.started) / 1000)
+        answered, action = step_and_action(decision.input.attributes.get("sagacommand", ""))
         for name, step in decision.patch.get("steps", {}).items():
             settled = state.steps[name]
-            if settled.waits is Waits.NOTHING and (action := _settled_action(decision, name)):
-                metrics.step_duration.labels(saga, metrics.label(name), action).observe((now - settled.decided) / 1000)
+            if name == answered and settled.waits is Waits.NOTHING:
+                of(metrics.step_duration, saga, metrics.label(name), action).observe((now - settled.decided) / 1000)
             if step.get("waits") == "operator" and step.get("status") == "compensating":
-                metrics.compensation_failed.labels(saga, metrics.label(name)).inc()
+                of(metrics.compensation_failed, saga, metrics.label(name)).inc()
         if decision.input.kind == "reply" and decision.note in OUTCOMES:  # one that was only kept may have any command id at all
-            name, action = step_and_action(decision.input.attributes["sagacommand"])
-            metrics.attempts.labels(saga, metrics.label(name), action, decision.note).inc()
+            of(metrics.attempts, saga, metrics.label(answered), action, decision.note).inc()
         elif decision.note == "timed-out":
             status = decision.patch.get("steps", {}).get(decision.input.data["step"], {}).get("status", "executing")
-            metrics.attempts.labels(saga, metrics.label(decision.input.data["step"]), status, "timed-out").inc()
+            of(metrics.attempts, saga, metrics.label(decision.input.data["step"]), status, "timed-out").inc()
 
 
 def _log(decision: Decision, state: Instance) -> None:
@@ -147,9 +147,3 @@ def _seat(state: Instance) -> Seat:
     )
     out = () if state.parked else tuple(waiting)  # what waits for an operator is parked, and nobody's answer is late
     return Seat(state.saga, str(state.phase), state.parked.reason if state.parked else "", state.started, out)
-
-
-def _settled_action(decision: Decision, step: str) -> str:
-    """The action that a reply just settled for this step; "" if it was something else that moved the step."""
-    answered, action = step_and_action(decision.input.attributes.get("sagacommand", ""))
-    return action if answered == step else ""

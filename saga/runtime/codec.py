@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import base64
 import zlib
-from dataclasses import asdict
 from typing import Any
 
 import orjson
 
 from saga.cloudevents import CloudEvent, iso_time
-from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Input, Output, Send, output_from_json
+from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Input, Output, Send, output_from_json, output_json
 from saga.engine.messages import commands_topic
 from saga.engine.state import Instance
 from saga.errors import Corrupt
@@ -74,7 +73,7 @@ def decision_record(decision: Decision) -> Record:
     if decision.data is not None:
         value["data"] = decision.data
     if decision.outputs:
-        value["outputs"] = [asdict(output) for output in decision.outputs]
+        value["outputs"] = [output_json(output) for output in decision.outputs]
     return Record(decision.key.encode() or None, encode(value))
 
 

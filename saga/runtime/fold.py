@@ -29,14 +29,8 @@ from saga.engine.decision import Decision
 from saga.engine.state import Instance
 from saga.errors import Corrupt
 from saga.log.base import StoredRecord, TopicPartition
-from saga.runtime.codec import FORMAT, decision_from_json, decode, decode_instance, encode, encode_instance
-
-
-class Slot(NamedTuple):
-    """An instance is found by its saga and key: there is one run of it at a time."""
-
-    saga: str
-    key: str
+from saga.runtime.codec import FORMAT, decision_from_json, decode, decode_instance, encode
+from saga.runtime.states import UNMEASURED, Held, Slot, States
 
 
 class Position(NamedTuple):
@@ -59,10 +53,10 @@ class Sent(NamedTuple):
 
 
 @dataclass
-class Batch:
+class Committed:
     """One commit in decoded form. `size`: the bytes of its decisions; those of a snapshot do not call for the next snapshot.
 
-    `states`: the encoded results of its decisions, where the owner has them already.
+    `states`: the results of its decisions, where the owner has them already.
     """
 
     base: int
@@ -70,7 +64,7 @@ class Batch:
     decisions: list[Decision]
     commit: dict[str, Any]
     size: int = 0
-    states: Mapping[Slot, bytes] = field(default_factory=dict)
+    states: Mapping[Slot, Held] = field(default_factory=dict)
 
 
 class Fold:
@@ -87,7 +81,7 @@ class Fold:
         self.now = 0
         self.published = 0
         self.restore_from = start
-        self.instances: dict[Slot, bytes] = {}
+        self.instances = States()
         self.positions: dict[TopicPartition, Position] = {}
         self.topics: dict[str, int] = {}  # how many partitions an input topic had when it was first read
         self.outlines: dict[str, dict[str, Any]] = {}  # "<saga> <version>" → {hash, outline}, as their owners registered them
@@ -108,7 +102,7 @@ class Fold:
 
     # --- reading ------------------------------------------------------------------------------------------------------------------
 
-    def feed(self, record: StoredRecord) -> Batch | None:
+    def feed(self, record: StoredRecord) -> Committed | None:
         """Take the next record; return the batch that it completed, if that batch counts.
 
         Raises Corrupt for a gap, or for anything that no correct writer can have written.
@@ -124,7 +118,7 @@ class Fold:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Corrupt(f"{self.partition}:{record.offset}: this {value['kind']} is not as it must be: {error!r}") from error
 
-    def _take(self, record: StoredRecord, value: dict[str, Any]) -> Batch | None:
+    def _take(self, record: StoredRecord, value: dict[str, Any]) -> Committed | None:
         if value["kind"] == "claim":
             self._require(not self._pending, record.offset, "a claim stands inside a batch")
             self._claim(value)
@@ -141,7 +135,7 @@ class Fold:
         self._require(self.partitions is not None or not self.complete, record.offset, "nobody has claimed this partition yet")
         decided = [inner["kind"] == "decision" for _, inner in pending]
         self._require(decided == sorted(decided), record.offset, "a part of a snapshot stands behind a decision of its batch")
-        batch = Batch(
+        batch = Committed(
             base=record.offset - len(pending),
             snapshot=[inner for _, inner in pending if inner["kind"] != "decision"],
             decisions=[decision_from_json(inner) for _, inner in pending if inner["kind"] == "decision"],
@@ -151,7 +145,7 @@ class Fold:
         self.adopt(batch)
         return batch
 
-    def adopt(self, batch: Batch) -> None:
+    def adopt(self, batch: Committed) -> None:
         """Take over a batch that counts: snapshot parts, then decisions, then the commit."""
         for offset, value in enumerate(batch.snapshot, batch.base):
             self._snapshot(value, offset, batch)
@@ -183,7 +177,7 @@ class Fold:
         self.partitions = value["partitions"]
         self.outlines.update(value["definitions"])
 
-    def _snapshot(self, value: dict[str, Any], offset: int, batch: Batch) -> None:
+    def _snapshot(self, value: dict[str, Any], offset: int, batch: Committed) -> None:
         kind = value["kind"]
         if kind == "snapshot.begin":
             self._format(value)
@@ -205,36 +199,38 @@ class Fold:
         known = self.instances.get(slot)
         if known is None:
             self._require(not self.complete, offset, f"the snapshot has {value['id']}, which the journal does not")
-            self._put(slot, encoded, value.get("keep_until"))
+            self.instances.put_bytes(slot, encoded)
+            self._keep(slot, value.get("keep_until"))
         else:
             self._require(known == encoded, offset, f"the snapshot has another state of {value['id']} than the journal gives")
 
-    def _decision(self, decision: Decision, offset: int, batch: Batch) -> None:
+    def _decision(self, decision: Decision, offset: int, batch: Committed) -> None:
         if decision.outputs:
             self.unpublished.append(Sent(offset, decision, batch.commit["now"]))
         if decision.seq == 0:
             return
         slot = Slot(decision.saga, decision.key)
-        encoded = batch.states.get(slot)
-        if encoded is not None:  # the owner computed it, for the last of this batch's decisions about it
-            self._put(slot, encoded, decision.patch.get("keep_until"))
+        after = batch.states.get(slot)
+        if after is not None:  # the owner computed it, for the last of this batch's decisions about it
+            self.instances.put(slot, after)
+            self._keep(slot, decision.patch.get("keep_until"))
             return
-        known = self.instances.get(slot)
+        known = self.instances.held(slot)
         if known is None and decision.seq > 1:
             self._require(not self.complete, offset, f"decision {decision.seq} of {decision.instance}, which is not there")
             return  # its result comes with the snapshot
         try:
-            state = apply(decode_instance(known) if known is not None else None, decision)
+            state = apply(None if known is None else known.state.copy(), decision)
         except AssertionError as error:
             raise Corrupt(f"{self.partition}:{offset}: {error}") from None
-        self._put(slot, encode_instance(state), state.keep_until if "keep_until" in decision.patch else None)
+        self.instances.put(slot, Held(state, UNMEASURED))
+        self._keep(slot, state.keep_until if "keep_until" in decision.patch else None)
 
-    def _put(self, slot: Slot, encoded: bytes, keep_until: int | None) -> None:
-        self.instances[slot] = encoded
+    def _keep(self, slot: Slot, keep_until: int | None) -> None:
         if keep_until is not None:
             heapq.heappush(self._forget, (keep_until, slot))
 
-    def _commit(self, batch: Batch) -> None:
+    def _commit(self, batch: Committed) -> None:
         commit = batch.commit
         self.next = commit["offset"] + 1
         self._require(commit["now"] >= self.now, commit["offset"], f"time went back from {self.now} to {commit['now']}")
@@ -249,7 +245,7 @@ class Fold:
         self._mark_published(commit["published"])
         while self._forget and self._forget[0][0] <= self.now:
             _, slot = heapq.heappop(self._forget)
-            self.instances.pop(slot, None)
+            self.instances.forget(slot)
 
     def _restore_from(self, offset: int) -> None:
         self.restore_from = max(self.restore_from, offset)
@@ -266,8 +262,9 @@ class Fold:
     # --- looking ----------------------------------------------------------------------------------------------------------------------
 
     def get(self, slot: Slot) -> Instance | None:
-        encoded = self.instances.get(slot)
-        return None if encoded is None else decode_instance(encoded)
+        """An instance, for reading: it is not to be changed."""
+        held = self.instances.held(slot)
+        return None if held is None else held.state
 
     def states(self) -> Iterator[Instance]:
         for encoded in self.instances.values():

@@ -25,12 +25,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from saga.engine.decision import Decision
 from saga.engine.graph import difference
 from saga.errors import Corrupt, LostOwnership, Misconfigured, Rejected, Unavailable
 from saga.log.base import Appended, Bounds, Log, Record, StoredRecord, TopicPartition
-from saga.runtime.codec import FORMAT, JOURNAL, decision_record, decode, encode
-from saga.runtime.fold import Batch, Fold, Position, Slot, positions_json
+from saga.runtime.batch import Batch
+from saga.runtime.codec import FORMAT, JOURNAL, decode, encode
+from saga.runtime.fold import Committed, Fold, Position, positions_json
+from saga.runtime.states import Slot
 
 PART_BYTES = 256 * 1024  # of a snapshot in one commit: a commit stays well below the broker's default limit of 1 MB
 # A commit with more than this of decisions has no room for a part of a snapshot (one state may have 1 MiB).
@@ -142,27 +143,23 @@ class Journal:
 
     async def commit(
         self,
-        decisions: Sequence[Decision],
-        states: Mapping[Slot, bytes],
+        batch: Batch,
         positions: Mapping[TopicPartition, Position],
         topics: Mapping[str, int],
-        now: int,
     ) -> None:
-        """Append one batch: parts of a snapshot, these decisions, and the commit. One append, and the fold has adopted it.
+        """Append one batch: parts of a snapshot, its decisions, and the commit. One append, and the fold has adopted it.
 
         Raises LostOwnership if it does not stand where it had to, or nobody knows where it stands.
         """
-        decided = [decision_record(decision) for decision in decisions]
-        size = sum(len(record.value or b"") for record in decided)
-        snapshot = self._next_parts() if size <= ROOM_BYTES else []
-        records = [Record(_part_key(value), _part_bytes(value)) for value in snapshot] + decided
+        snapshot = self._next_parts() if batch.size <= ROOM_BYTES else []
+        records = [Record(_part_key(value), _part_bytes(value)) for value in snapshot] + batch.records
         expected = self.fold.next
         commit = {
             "kind": "commit",
             "offset": expected + len(records),
             "count": len(records) + 1,
             "owner": self.owner,
-            "now": now,
+            "now": batch.now,
             "positions": positions_json(positions),
             "topics": dict(topics),
             "published": self._published,
@@ -173,7 +170,7 @@ class Journal:
         if appended.offset != expected:
             raise LostOwnership(f"{self.partition}: the batch stands at {appended.offset}, not at {expected}: another owner wrote")
         parsed = [_parsed(value) for value in snapshot]
-        self.fold.adopt(Batch(expected, parsed, list(decisions), commit, size, states))
+        self.fold.adopt(Committed(expected, parsed, batch.decisions, commit, batch.size, batch.states))
         self._after_snapshot()
 
     def all_published(self) -> None:

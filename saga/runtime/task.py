@@ -40,7 +40,8 @@ from saga.metrics import Metrics
 from saga.runtime.batch import Batch, Place
 from saga.runtime.census import Census
 from saga.runtime.codec import checksum, outgoing
-from saga.runtime.fold import Fold, Position, Slot
+from saga.runtime.fold import Fold, Position
+from saga.runtime.states import Slot
 from saga.runtime.inputs import Inputs
 from saga.runtime.journal import Journal, JournalSettings
 from saga.runtime.timers import Timers
@@ -386,16 +387,16 @@ class PartitionTask:
         """Append what was decided, and adopt it once it stands where it should."""
         before = self._clock()
         self._appending = True
-        await self._journal.commit(batch.decisions, batch.states, self._inputs.positions, self._inputs.topics, batch.now)
+        await self._journal.commit(batch, self._inputs.positions, self._inputs.topics)
         self._appending = False
         self._moved, self._committed = 0, self._clock()
         self._here.metrics.append.observe(self._clock() - before)
         self._here.metrics.commit_inputs.observe(batch.inputs)
         for decision in batch.decisions:
             self._census.count(decision, batch.result(decision), batch.now)
-        for slot, state in batch.results():
-            self._timers.set(slot, state)
-            self._census.see(slot, state)
+        for slot, held in batch.states.items():
+            self._timers.set(slot, held.state)
+            self._census.see(slot, held.state)
 
     async def _publish(self) -> None:
         """Send what is decided and not yet marked as sent, in order, until every record is acknowledged."""

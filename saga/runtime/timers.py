@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 
 from saga.engine.state import Instance
-from saga.runtime.fold import Slot
+from saga.runtime.states import Slot
 
 
 class Timers:

@@ -31,7 +31,7 @@ from saga.log.memory import MemoryBroker
 from saga.ops.look import Histories, History
 from saga.participant import Participant, Store
 from saga.runtime.codec import DEADLETTERS, JOURNAL, REQUESTS
-from saga.runtime.fold import Batch, Fold
+from saga.runtime.fold import Committed, Fold
 from saga.runtime.task import Phase
 from saga.testing.case import Case, stories
 from saga.testing.clock import VirtualTimeLoop
@@ -71,7 +71,7 @@ class Bench:
         self._begun = False
         self._sent = 0
         self._journal = Fold(TopicPartition(JOURNAL, 0))
-        self._batches: list[Batch] = []
+        self._batches: list[Committed] = []
 
     def __enter__(self) -> Bench:
         try:

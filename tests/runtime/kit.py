@@ -15,7 +15,8 @@ from saga.log.base import Appended, Headers, Log, Record, StoredRecord, TopicPar
 from saga.log.memory import MemoryBroker, MemoryLog
 from saga.runtime.batch import Batch, Place
 from saga.runtime.codec import DEADLETTERS, EVENTS, JOURNAL, REQUESTS, checksum, decode, encode
-from saga.runtime.fold import Fold, Position, Slot
+from saga.runtime.fold import Fold, Position
+from saga.runtime.states import Slot
 from saga.runtime.journal import Journal, JournalSettings
 from tests.simulation.sagas import SERVICES, book
 
@@ -114,7 +115,7 @@ class Pen:
         for record in records:
             batch.take(record)
             self.positions[TopicPartition(record.topic, record.partition)] = Position(record.offset + 1, checksum(record))
-        await self.journal.commit(batch.decisions, batch.states, self.positions, {"order.events": 1}, batch.now)
+        await self.journal.commit(batch, self.positions, {"order.events": 1})
         if published:
             self.journal.all_published()
         return batch

@@ -14,7 +14,7 @@ from saga.log.base import Headers, Log, Outgoing, Record, StoredRecord, TopicPar
 from saga.log.partition import home
 from saga.metrics import Metrics
 from saga.runtime.codec import DEADLETTERS
-from saga.runtime.fold import Slot
+from saga.runtime.states import Slot
 from saga.runtime.worker import Worker, WorkerSettings
 from tests.runtime.kit import REPLIES, specs
 from tests.simulation.sagas import SERVICES, book

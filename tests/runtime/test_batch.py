@@ -17,8 +17,9 @@ from saga.engine.definition import START, Saga, minutes
 from saga.log.base import Headers, StoredRecord, TopicPartition
 from saga.log.partition import home
 from saga.runtime.batch import Batch, Place
-from saga.runtime.codec import REQUESTS, decision_record, outgoing
-from saga.runtime.fold import Fold, Slot
+from saga.runtime.codec import REQUESTS, decision_record, encode_instance, outgoing
+from saga.runtime.fold import Fold
+from saga.runtime.states import Slot
 from tests.runtime.kit import BEGAN, HERE, placed, reply
 from tests.simulation.sagas import Greet, OrderPlaced, book
 
@@ -151,9 +152,9 @@ def test_a_state_that_would_grow_too_large_parks_and_the_input_is_a_dead_letter(
     made = batch()
     take(made, placed("a"))
     slot = Slot("order", "a")
-    monkeypatch.setattr(module, "MAX_STATE_BYTES", len(made.states[slot]))
+    monkeypatch.setattr(module, "MAX_STATE_BYTES", len(encode_instance(made.states[slot].state)))
     (decision,) = take(made, reply(made.decisions[0].instance, "pay"))
-    state = made._overlay[slot]
+    state = made.states[slot].state
     assert state.parked is not None
     assert (state.parked.reason, state.parked.holds, decision.note) == ("too-large", True, "deadletter")
     assert not any(isinstance(output, Send) for output in decision.outputs)

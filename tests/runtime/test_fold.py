@@ -10,7 +10,8 @@ import saga.runtime.journal as module
 from saga.errors import Corrupt
 from saga.log.base import StoredRecord
 from saga.runtime.codec import FORMAT, decode, encode
-from saga.runtime.fold import Fold, Slot
+from saga.runtime.fold import Fold
+from saga.runtime.states import Slot
 from saga.testing.clock import run
 from tests.runtime.kit import HERE, Pen, changed, fold, journal_of, moved, open_log, placed, records, reply
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saga.engine.state import Instance, Phase, StepState
-from saga.runtime.fold import Slot
+from saga.runtime.states import Slot
 from saga.runtime.timers import Timers
 
 

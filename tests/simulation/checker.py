@@ -31,7 +31,8 @@ from saga.errors import Corrupt, Unreadable
 from saga.log.base import Record, StoredRecord, TopicPartition
 from saga.log.partition import home
 from saga.runtime.codec import EVENTS, JOURNAL, decision_from_json, encode_instance, outgoing
-from saga.runtime.fold import Fold, Slot
+from saga.runtime.fold import Fold
+from saga.runtime.states import Slot
 
 OUTCOMES = {"saga.completed.v1": Phase.COMPLETED, "saga.compensated.v1": Phase.COMPENSATED}
 
