@@ -1,9 +1,9 @@
 """Where an orchestrator's own CPU time goes, with no log at all: `python -m bench.orchestrator [--profile]`
 
-One partition's hot path as its task runs it (decide, encode, append, adopt, count, render what leaves) on a log that only says yes, with
-the commands answered by an echo that is not timed. What the Kafka client, the broker and the event loop take comes on top; the whole is
-measured by `make bench`. Two hyperthreads share one core, so even CPU time depends on what else runs: it is therefore told as a ratio,
-too, to a fixed piece of Python that runs in turn with it.
+One partition's hot path as its task runs it (decide, encode, append, adopt, count, render what leaves) on a log that only says yes,
+with the commands answered by `bench.responder`, which is not timed. What the Kafka client, the broker and the event loop take comes on
+top; the whole is measured by `make bench`. Two hyperthreads share one core, so even CPU time depends on what else runs: it is therefore
+told as a ratio, too, to a fixed piece of Python that runs in turn with it.
 """
 
 from __future__ import annotations
@@ -16,84 +16,22 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any
 
-from pydantic import BaseModel
-
-from saga import START, Command, Event, Saga
-from saga.cloudevents import CloudEvent, header_fields
-from saga.engine.book import Book
+from bench.responder import answer
+from bench.shop import STARTS, app, ordered, purchase
+from saga.cloudevents import CloudEvent
 from saga.log.base import Appended, Outgoing, Record, StoredRecord, TopicPartition
 from saga.metrics import Metrics
+from saga.orchestrate import label_names
 from saga.runtime.batch import Batch, Place
 from saga.runtime.census import Census
-from saga.runtime.codec import checksum, outgoing
+from saga.runtime.codec import EVENTS, checksum, outgoing
 from saga.runtime.fold import Position
 from saga.runtime.journal import Journal, JournalSettings
 from saga.runtime.timers import Timers
 
-STEPS = 5
 TOGETHER = 100  # sagas under way at once, and so inputs in a commit
-
-
-class Ordered(Event, type="order.ordered.v1"):
-    order_id: str
-    amount: int
-
-
-class Order(BaseModel):
-    order_id: str
-    amount: int
-    done: int = 0
-
-
-def begin(o: Ordered) -> Order:
-    return Order(order_id=o.order_id, amount=o.amount)
-
-
-def definition() -> Saga[Ordered, Order]:
-    saga = Saga("order", version=1, starts_on=Ordered, key=lambda o: o.order_id, data=Order, deadline=timedelta(minutes=30))
-    saga.start(begin)
-    after: object = START
-    for number in range(1, STEPS + 1):
-        after = _step(saga, number, after)
-    return saga
-
-
-def _step(saga: Saga[Ordered, Order], number: int, after: object) -> object:
-    service = f"s{number}"
-
-    class Done(Event, type=f"{service}.done.v1"):
-        receipt: str
-
-    class Do(Command[Done], service=service, type=f"{service}.do.v1"):
-        order_id: str
-        amount: int
-
-    class Undone(Event, type=f"{service}.undone.v1"): ...
-
-    class Undo(Command[Undone], service=service, type=f"{service}.undo.v1"):
-        order_id: str
-
-    def do(order: Order) -> Do:
-        return Do(order_id=order.order_id, amount=order.amount)
-
-    do.__name__ = service
-    do.__annotations__ = {"order": Order, "return": Do}
-    step = saga.step(after=after)(do)
-
-    def done(order: Order, reply: Done) -> Order:
-        return order.model_copy(update={"done": order.done + 1})
-
-    def undo(order: Order, sent: Do) -> Undo:
-        return Undo(order_id=sent.order_id)
-
-    done.__annotations__ = {"order": Order, "reply": Done, "return": Order}
-    undo.__annotations__ = {"order": Order, "sent": Do, "return": Undo}
-    step.done(done)
-    step.compensate(undo)
-    return step
+STEPS = len(purchase.steps)
 
 
 class Yes:
@@ -122,17 +60,16 @@ class Path:
     """The hot path of one partition. `seconds`: CPU time of it; `waiting`: the records it reads next."""
 
     def __init__(self, profiler: cProfile.Profile | None) -> None:
-        self.book = Book([definition()])
         self.log = Yes()
         self.seconds = 0.0
         self.yardsticks = 0.0
         self.commits = 0
         self.completed = 0
         self.waiting: deque[StoredRecord] = deque()
-        self._place = Place(0, 1, self.book)
+        self._place = Place(0, 1, app.book)
         self._journal = Journal(self.log, 0, JournalSettings(1, "bench", {}), lambda: 0.0)  # type: ignore[arg-type]
         self._journal.fold.partitions = 1
-        self._metrics = Metrics({"order", *(f"s{n}" for n in range(1, STEPS + 1))})
+        self._metrics = Metrics(label_names(app))
         self._census, self._timers = Census(self._metrics), Timers()
         self._offsets: dict[str, int] = {}
         self._positions: dict[TopicPartition, Position] = {}
@@ -141,8 +78,8 @@ class Path:
     def start(self, first: int, sagas: int) -> None:
         for number in range(first, first + sagas):
             key = f"order-{number:07}"
-            event = CloudEvent("order.ordered.v1", key, "bench", {"order_id": key, "amount": 4200})
-            self._arrive("order.events", event.record(key.encode()))
+            event = CloudEvent("shop.ordered.v1", key, "bench", ordered(key))
+            self._arrive(Outgoing(TopicPartition(STARTS, 0), event.record(key.encode())))
 
     async def commit(self) -> None:
         """Decide what waits, as `PartitionTask._work` does, and answer what left."""
@@ -159,7 +96,7 @@ class Path:
         yardstick()
         self.yardsticks += time.thread_time() - before
         for one in sent:
-            self._echo(one)
+            self._answer(one)
 
     async def _commit(self, records: list[StoredRecord]) -> list[Outgoing]:
         batch = Batch(self._place, self._journal.fold, 1_800_000_000_000)
@@ -177,19 +114,19 @@ class Path:
         self._journal.all_published()
         return sent
 
-    def _echo(self, sent: Outgoing) -> None:
-        fields = header_fields(sent.record.headers)
-        if "sagacommand" not in fields:
-            self.completed += fields["type"] == "saga.completed.v1"
-            return
-        service = sent.to.topic.partition(".")[0]
-        kept = {name: fields[name] for name in ("sagainstance", "sagacommand", "sagaaction", "sagaattempt")} | {"sagaoutcome": "done"}
-        event = CloudEvent(f"{service}.done.v1", fields["sagacommand"] + ":done", service, {"receipt": "r-12345"}, attributes=kept)
-        self._arrive(f"{service}.events", event.record(sent.record.key))
+    def _answer(self, sent: Outgoing) -> None:
+        if sent.to.topic == EVENTS:
+            self.completed += any(value == b"saga.completed.v1" for _, value in sent.record.headers)
+        else:
+            self._arrive(answer(_stored(sent, 0)))
 
-    def _arrive(self, topic: str, record: Record) -> None:
-        offset = self._offsets[topic] = self._offsets.get(topic, -1) + 1
-        self.waiting.append(StoredRecord(topic, 0, offset, 0, record.key, record.value, record.headers))
+    def _arrive(self, sent: Outgoing) -> None:
+        offset = self._offsets[sent.to.topic] = self._offsets.get(sent.to.topic, -1) + 1
+        self.waiting.append(_stored(sent, offset))
+
+
+def _stored(sent: Outgoing, offset: int) -> StoredRecord:
+    return StoredRecord(sent.to.topic, 0, offset, 0, sent.record.key, sent.record.value, sent.record.headers)
 
 
 async def run(path: Path, sagas: int, first: int) -> None:
@@ -208,9 +145,11 @@ def main() -> int:
     path = Path(profiler)
     asyncio.run(run(path, options.sagas, 0))
     assert path.completed == options.sagas, path.completed
-    each = 1e6 * path.seconds / options.sagas
-    stick = 1e6 * path.yardsticks / path.commits
-    print(f"{each / stick:.3f} yardsticks of {stick:.0f} µs per saga: {each:.0f} µs per saga, {each / (STEPS + 1):.0f} µs per decision, {path.log.bytes // options.sagas} journal bytes per saga")
+    each, stick = 1e6 * path.seconds / options.sagas, 1e6 * path.yardsticks / path.commits
+    print(
+        f"{each / stick:.3f} yardsticks of {stick:.0f} µs per saga: {each:.0f} µs per saga, {each / (STEPS + 1):.0f} per decision"
+    )
+    print(f"{path.log.bytes // options.sagas} bytes of journal per saga")
     if profiler:
         pstats.Stats(profiler).sort_stats("tottime").print_stats(70)
     return 0

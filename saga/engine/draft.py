@@ -99,7 +99,9 @@ class Draft:
 
     def _written(self, step: str, value: Any, what: str, limit: int) -> bytes:
         try:
-            raw = orjson.dumps([[[[[[[[value]]]]]]]])[8:-8]  # it will stand deeper in a decision, and JSON is only written to some depth
+            raw = orjson.dumps([[[[[[[[value]]]]]]]])[
+                8:-8
+            ]  # it will stand deeper in a decision, and JSON is only written to some depth
         except TypeError as error:
             raise UserCodeRaised(step, f"{what} cannot be written as JSON: {error}") from error
         if len(raw) > limit:

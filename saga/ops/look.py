@@ -124,7 +124,9 @@ class Journals:
         partitions = await self.partitions()
         return partitions[home(key, len(partitions))]
 
-    async def fold(self, partition: TopicPartition, take: Callable[[Committed], None] | None = None, *, whole: bool = False) -> Fold:
+    async def fold(
+        self, partition: TopicPartition, take: Callable[[Committed], None] | None = None, *, whole: bool = False
+    ) -> Fold:
         """Read a partition up to its end; `take` is given each batch that counts. `whole`: from the log's start.
 
         Raises Corrupt for a journal that contradicts itself, Unavailable if the log cannot be reached.

@@ -190,7 +190,7 @@ def _steps(moment: Moment) -> Iterator[tuple[Tone, str]]:
         # What the line above says already is not said again: the type of the reply.
         said = moment.decision.input.type
         reason = "" if after.reason == said else last_line(after.reason.removeprefix(f"{said}: "))
-        yield from _step(name, before, replace(after, reason=reason), moment.at)
+        yield from _step(name, before, after._replace(reason=reason), moment.at)
 
 
 def _step(name: str, before: StepState | None, after: StepState, now: int) -> Iterator[tuple[Tone, str]]:

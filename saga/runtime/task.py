@@ -41,9 +41,9 @@ from saga.runtime.batch import Batch, Place
 from saga.runtime.census import Census
 from saga.runtime.codec import checksum, outgoing
 from saga.runtime.fold import Fold, Position
-from saga.runtime.states import Slot
 from saga.runtime.inputs import Inputs
 from saga.runtime.journal import Journal, JournalSettings
+from saga.runtime.states import Slot
 from saga.runtime.timers import Timers
 
 logger = logging.getLogger("saga.task")

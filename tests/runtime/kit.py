@@ -16,8 +16,8 @@ from saga.log.memory import MemoryBroker, MemoryLog
 from saga.runtime.batch import Batch, Place
 from saga.runtime.codec import DEADLETTERS, EVENTS, JOURNAL, REQUESTS, checksum, decode, encode
 from saga.runtime.fold import Fold, Position
-from saga.runtime.states import Slot
 from saga.runtime.journal import Journal, JournalSettings
+from saga.runtime.states import Slot
 from tests.simulation.sagas import SERVICES, book
 
 BEGAN = 1_800_000_000_000  # ms: when a scripted journal begins; in both logs it is after the time of the first claim

@@ -165,7 +165,7 @@ def test_a_timer_whose_step_this_batch_has_settled_is_void() -> None:
     made = batch()
     take(made, placed("a"))
     slot = Slot("order", "a")
-    due, step = made._overlay[slot].next_timer() or (0, "")
+    due, step = made.states[slot].state.next_timer() or (0, "")
     made.now = due
     take(made, reply(made.decisions[0].instance, step))
     count = len(made.decisions)

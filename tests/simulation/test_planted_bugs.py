@@ -7,7 +7,7 @@ must show: by the invariant's number, or by a world that does not converge.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from saga.engine.decision import Forward
 from saga.errors import Corrupt, LostOwnership
 from saga.log.base import Appended, Record, StoredRecord
 from saga.runtime.batch import Batch
-from saga.runtime.codec import decode_instance, encode, outgoing
+from saga.runtime.codec import encode, outgoing
 from saga.runtime.fold import Fold
 from saga.runtime.journal import Journal, _Snapshot
 from saga.runtime.task import PartitionTask, Phase
@@ -92,7 +92,9 @@ def put_old_states_into_a_snapshot(patch: Patch) -> None:
     def wrong(self: Any, fold: Fold, settings: Any) -> None:
         init(self, fold, settings)
         frozen = Fold(fold.partition)
-        frozen.instances, frozen.outlines = dict(fold.instances), fold.outlines
+        frozen.outlines = fold.outlines
+        for slot, encoded in fold.instances.items():
+            frozen.instances.put_bytes(slot, encoded)
         self._fold = frozen
 
     patch.setattr(_Snapshot, "__init__", wrong)
@@ -113,9 +115,9 @@ def republish_nothing_after_a_restore(patch: Patch) -> None:
 def mark_published_before_it_is(patch: Patch) -> None:
     commit = Journal.commit
 
-    async def wrong(self: Any, decisions: Sequence[Any], *rest: Any) -> None:
-        self._published = self.fold.next + len(decisions) + 1
-        await commit(self, decisions, *rest)
+    async def wrong(self: Any, batch: Batch, *rest: Any) -> None:
+        self._published = self.fold.next + len(batch.decisions) + 1
+        await commit(self, batch, *rest)
 
     patch.setattr(Journal, "commit", wrong)
 
@@ -140,11 +142,9 @@ def fire_timers_without_the_horizon(patch: Patch) -> None:
 def commit_positions_before_decisions(patch: Patch) -> None:
     commit = Journal.commit
 
-    async def wrong(
-        self: Any, decisions: Sequence[Any], states: Mapping[Any, bytes], positions: Any, topics: Any, now: int
-    ) -> None:
-        await commit(self, [], {}, positions, topics, now)
-        await commit(self, decisions, states, positions, topics, now)
+    async def wrong(self: Any, batch: Batch, positions: Any, topics: Any) -> None:
+        await commit(self, Batch(batch.place, batch.fold, batch.now), positions, topics)
+        await commit(self, batch, positions, topics)
 
     patch.setattr(Journal, "commit", wrong)
 
@@ -152,11 +152,9 @@ def commit_positions_before_decisions(patch: Patch) -> None:
 def commit_decisions_before_positions(patch: Patch) -> None:
     commit = Journal.commit
 
-    async def wrong(
-        self: Any, decisions: Sequence[Any], states: Mapping[Any, bytes], positions: Any, topics: Any, now: int
-    ) -> None:
-        await commit(self, decisions, states, self.fold.positions, topics, now)
-        await commit(self, [], {}, positions, topics, now)
+    async def wrong(self: Any, batch: Batch, positions: Any, topics: Any) -> None:
+        await commit(self, batch, self.fold.positions, topics)
+        await commit(self, Batch(batch.place, batch.fold, batch.now), positions, topics)
 
     patch.setattr(Journal, "commit", wrong)
 
@@ -201,22 +199,22 @@ def append_again_at_the_new_end(patch: Patch) -> None:
 def forward_to_the_wrong_partition(patch: Patch) -> None:
     add = Batch._add
 
-    def wrong(self: Any, decision: Any) -> None:
+    def wrong(self: Any, decision: Any, written: Record | None = None) -> None:
         for output in decision.outputs:
             if isinstance(output, Forward):
                 object.__setattr__(output, "partition", (output.partition + 1) % self.place.partitions)
-        add(self, decision)
+        add(self, decision, written)
 
     patch.setattr(Batch, "_add", wrong)
 
 
 def forget_too_early(patch: Patch) -> None:
-    put = Fold._put
+    keep = Fold._keep
 
-    def wrong(self: Any, slot: Any, encoded: bytes, keep_until: int | None) -> None:
-        put(self, slot, encoded, None if keep_until is None else decode_instance(encoded).ended)
+    def wrong(self: Any, slot: Any, keep_until: int | None) -> None:
+        keep(self, slot, None if keep_until is None else self.get(slot).ended)
 
-    patch.setattr(Fold, "_put", wrong)
+    patch.setattr(Fold, "_keep", wrong)
 
 
 def let_time_follow_the_brokers_clock(patch: Patch) -> None:
