@@ -107,7 +107,7 @@ class ParticipantMetrics:
         self._children: dict[tuple[str, str, str], Counter] = {}  # looked up once: `labels` costs more than the count itself
         self._waits: dict[str, float] = {}  # since when the oldest record of a service's outbox waits, by the monotonic clock
         self._unsettled: dict[str, int] = {}
-        self.outbox_age.set_function(lambda: time.monotonic() - min(self._waits.values(), default=time.monotonic()))
+        self.outbox_age.set_function(lambda: time.monotonic() - min(self._waits.values()) if self._waits else 0.0)
 
     def on_command(self, service: str, command: str, result: str, seconds: float) -> None:
         child = self._children.get((service, command, result))

@@ -106,9 +106,7 @@ async def watch(config: Path, promtool: str, folder: Path) -> None:
             for name in POSITIVE:
                 assert (await ask.value(f"sum({name})") or 0) > 0, f"{name} was not counted"
             for name in PRESENT:
-                await ask.until(
-                    lambda name=name: ask.exists(name), True, f"there is no {name}"
-                )  # some come with the next look around
+                await ask.until(partial(ask.exists, name), True, f"there is no {name}")  # some come with the next look around
             assert await ask.value('count({__name__=~"saga_.*", saga="other"}) or vector(0)') == 0
             assert await ask.firing() == set(), "alerts fire where nothing is wrong"
             await conventions(promtool, [orchestrator, *participants])

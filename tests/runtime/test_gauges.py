@@ -1,0 +1,123 @@
+"""Gauges of age and lag: they rise while something is late, fall when it is over, and tell nothing of what is another's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+from saga.engine.state import Instance, Parked, StepState, Waits
+from saga.log.memory import MemoryBroker, MemoryLog
+from saga.log.memory_faults import Faults
+from saga.metrics import Metrics
+from saga.runtime.census import Census
+from saga.runtime.states import Slot
+from saga.runtime.worker import LOOK_AROUND_SECONDS, Worker, WorkerSettings
+from saga.testing.clock import run
+from tests.runtime.kit import specs
+from tests.runtime.shop import PARTITIONS, Shop
+from tests.simulation.sagas import SERVICES, book
+
+TWO_LOOKS = 2.5 * LOOK_AROUND_SECONDS
+
+
+@asynccontextmanager
+async def faulty() -> AsyncIterator[tuple[Shop, Faults]]:
+    """A shop whose orchestrator has a log of its own, which may fail; its customers and participants have a good one."""
+    broker, faults = MemoryBroker(), Faults(Random(1))
+    good, bad = MemoryLog(broker, "good"), MemoryLog(broker, "bad", faults)
+    await good.open()
+    await bad.open()
+    await good.create(specs(PARTITIONS))
+    shop = Shop(good)
+    shop.worker = Worker(book(), bad, WorkerSettings(PARTITIONS, "earliest", owner="ann"), shop.metrics)
+    tasks = [asyncio.create_task(shop.participant(service)) for service in SERVICES]
+    working = asyncio.create_task(shop.worker.run())
+    try:
+        await shop.until(lambda: shop.worker.ready and len(shop.worker.tasks) == PARTITIONS, "the worker")
+        yield shop, faults
+    finally:
+        faults.off()
+        shop.worker.stop()
+        await asyncio.wait([working], timeout=30)
+        for task in [*tasks, working]:
+            task.cancel()
+        await asyncio.gather(*tasks, working, return_exceptions=True)
+
+
+def test_what_stands_still_is_told_and_then_it_is_over() -> None:
+    async def scene() -> None:
+        async with faulty() as (shop, faults):
+            faults.publish_lost = 1.0  # nothing leaves, so nothing more is decided
+            keys = [await shop.place() for _ in range(8)]
+            await asyncio.sleep(1)
+            keys += [await shop.place() for _ in range(8)]
+            await asyncio.sleep(6 * TWO_LOOKS)
+            stands = 6 * TWO_LOOKS - LOOK_AROUND_SECONDS
+            assert shop.count("saga_input_lag_seconds") >= stands
+            assert shop.count("saga_oldest_live_seconds", saga="order") >= stands
+            assert shop.count("saga_oldest_waiting_seconds", saga="order", step="pay") >= stands
+            assert shop.count("saga_timer_lag_seconds") > 0, "the command's time-out is due, and nobody lets it fire"
+            lag = [shop.count("saga_input_lag_records", topic="order.events", partition=str(n)) for n in range(PARTITIONS)]
+            assert sum(lag) > 0
+            faults.off()
+            for key in keys:
+                await shop.completed(key)
+            await asyncio.sleep(TWO_LOOKS)
+            for name in ("saga_input_lag_seconds", "saga_timer_lag_seconds"):
+                assert shop.count(name) == 0, f"{name} does not fall"
+            assert shop.count("saga_oldest_live_seconds", saga="order") == 0
+            assert shop.count("saga_snapshot_age_seconds") > 0
+
+    run(scene())
+
+
+def test_a_restore_says_how_much_is_still_to_be_read() -> None:
+    async def scene() -> None:
+        async with faulty() as (shop, faults):
+            for _ in range(5):
+                await shop.order()
+            assert shop.count("saga_restore_remaining_records") == 0
+            numbers = frozenset(shop.worker.tasks)
+            await shop.worker.revoked(numbers)
+            shop.worker._kept.clear()  # as another process would find it
+            faults.latency = 2.0
+            shop.worker.assigned(numbers)
+            await shop.until(lambda: shop.count("saga_restore_remaining_records") > 5, "a restore that says what is left")
+            faults.off()
+            await shop.until(lambda: shop.worker.ready, "the restore")
+            assert shop.count("saga_restore_remaining_records") == 0
+
+    run(scene())
+
+
+def test_lag_of_partitions_that_went_is_no_longer_told() -> None:
+    async def scene() -> None:
+        async with faulty() as (shop, _):
+            await shop.order()
+            await asyncio.sleep(TWO_LOOKS)
+            here = {"topic": "order.events", "partition": "0"}
+            assert shop.metrics.registry.get_sample_value("saga_input_lag_records", here) == 0
+            await shop.worker.revoked(frozenset(shop.worker.tasks))
+            await asyncio.sleep(TWO_LOOKS)
+            assert shop.metrics.registry.get_sample_value("saga_input_lag_records", here) is None
+
+    run(scene())
+
+
+def test_a_command_waits_until_a_person_is_awaited() -> None:
+    """NoProgress is for participants that do not answer; what an operator is awaited for has its own alert."""
+    census = Census(Metrics(["checkout"]))
+    state = Instance("checkout:k:1", "checkout", "k", 1, "h", started=0, deadline=0, digest="")
+
+    def waiting() -> set[str]:
+        census.see(Slot("checkout", "k"), state)
+        return {step for _, step, _ in census.ages(5000) if step}
+
+    state.steps = {"pay": StepState(decided=1000), "ship": StepState(waits=Waits.RETRY, decided=1000)}
+    assert waiting() == {"pay", "ship"}
+    state.steps["pay"] = StepState(waits=Waits.OPERATOR, decided=1000)
+    assert waiting() == {"ship"}
+    state.parked = Parked("unknown", since=4000, step="pay")
+    assert waiting() == set()
