@@ -60,6 +60,20 @@ def test_headers_that_are_not_cloudevents_are_refused(headers: Headers, reason: 
     assert refused.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ((("traceparent", b"00-a-b-01"),), "00-a-b-01"),
+        ((("ce_traceparent", b"00-a-b-01"),), "00-a-b-01"),  # CloudEvents' extension for distributed tracing
+        ((("traceparent", b"00-a-b-01"), ("ce_traceparent", b"00-a-b-01")), "00-a-b-01"),
+        ((("traceparent", b"00-a-b-01"), ("traceparent", b"00-c-d-01"), ("traceparent", b"00-c-d-01")), ""),
+        ((("traceparent", b"\xff\x00"),), "\ufffd\x00"),
+    ],
+)
+def test_a_traceparent_is_never_a_reason_not_to_read_a_record(more: Headers, said: str) -> None:
+    assert header_fields((*HEADERS, *more))["traceparent"] == said
+
+
 def test_headers_of_others_are_no_business_of_ours() -> None:
     assert header_fields((("x", b"\xff"), ("x", b"\xff"), ("traceparent", b"00-1"))) == {"traceparent": "00-1"}
 

@@ -1,0 +1,49 @@
+"""What the orchestrator logs of an instance: that it is parked, that it goes on, and what was set aside; each line says of which."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from saga.engine.trace import trace_id
+from saga.log.base import Outgoing, Record, TopicPartition
+from saga.logs import Json
+from saga.ops.operate import Act, Operator, Target
+from tests.ops import shop as s
+from tests.ops.shop import Shop, ended, parked, play
+
+
+def test_each_line_about_an_instance_says_which(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "saga.instances")
+    traces: list[str] = []
+
+    async def scene(shop: Shop) -> None:
+        await s.place(shop.log, "o-1")
+        history = await shop.until("o-1", parked)
+        assert history.state is not None
+        traces.append(trace_id(history.state.trace))
+        await shop.orchestrate()
+        await Operator(shop.log, Act("ann", "fixed", 10, 5)).retry([Target("shop", "o-1")])
+        await shop.until("o-1", ended)
+        garbage = Record(b"k", b"{", (("ce_type", b"order.placed.v1"), ("ce_id", b"1"), ("ce_source", b"order")))
+        await shop.log.publish([Outgoing(TopicPartition("order.events", 0), garbage)])
+        await s.place(shop.log, "o-2")
+        await shop.until("o-2", ended)
+
+    play({}, scene, broken=True)
+    lines = [json.loads(Json().format(record)) for record in caplog.records if record.name == "saga.instances"]
+    for line in lines:
+        line.pop("time")
+    about = {"logger": "saga.instances", "saga": "shop", "key": "o-1", "trace": traces[0]}
+    assert [line for line in lines if line.get("key") == "o-1"] == [
+        {"level": "debug", "message": "shop o-1 is running", **about},
+        {"level": "warning", "message": "shop o-1 is parked: user-code; `saga why o-1` says more", **about, "step": "pay"},
+        {"level": "info", "message": "shop o-1 goes on", **about},
+        {"level": "debug", "message": "shop o-1 is completed", **about},
+    ]
+    aside = [line["message"] for line in lines if "dead letter" in line["message"]]
+    assert len(aside) == 1
+    assert aside[0].startswith("order.events:0:")
+    assert aside[0].endswith(" is a dead letter: json")
