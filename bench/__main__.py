@@ -78,9 +78,11 @@ def run(parts: Sequence[str], options: Options) -> dict[str, Any]:
 
 async def _measure(parts: Sequence[str], bench: Bench) -> dict[str, Any]:
     found: dict[str, Any] = {"machine": machine()}
+    clock = asyncio.get_running_loop().time
     for number, part in enumerate(parts, 1):
-        messages.print(f"{number} of {len(parts)}: {part}")
+        began = clock()
         found[part] = rounded(await PARTS[part](bench))
+        messages.print(f"{number} of {len(parts)}: {part}, {clock() - began:.0f} s")
     return found
 
 

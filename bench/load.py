@@ -9,14 +9,18 @@ The load shares the machine with what it measures, so it is made cheap: no model
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from bench.shop import STARTS, app, ordered
 from saga.cloudevents import CloudEvent
+from saga.errors import Unavailable
 from saga.log.base import Log, Outgoing, TopicPartition
 from saga.log.partition import home_of_bytes
 from saga.runtime.codec import EVENTS
+
+logger = logging.getLogger("bench.load")
 
 COMPLETED = ("ce_type", b"saga.completed.v1")
 WAIT_SECONDS = 0.5
@@ -111,7 +115,11 @@ class Load:
             self.unended[key] = moment
             event = CloudEvent("shop.ordered.v1", id, "shop", ordered(id), subject=id)
             records.append(Outgoing(TopicPartition(STARTS, home_of_bytes(key, app.partitions)), event.record(key)))
-        await self._log.publish(records)
+        while True:
+            try:
+                return await self._log.publish(records)
+            except Unavailable as error:  # told again under the same ids, a start makes one saga; and its latency counts on
+                logger.warning("the load publishes again: %s", error)
 
     async def _listen(self, partitions: Sequence[TopicPartition]) -> None:
         while True:
