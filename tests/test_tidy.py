@@ -45,8 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga": {"saga.app", "saga.topics", *WHOLE},
     "topics": {"saga"},
     "services": {"saga", "topics"},
-    **{f"services.checkout.{name}": {"saga", "topics", "services", "infra"} for name in ("demo", "crew")},  # they bring up a Kafka
-    "services.checkout.demo": {"saga", "topics", "services", "infra"},
+    **{f"services.checkout.{name}": {"saga", "topics", "services", "infra"} for name in ("demo", "stage", "crew")},  # they bring up a Kafka
     "infra": set(),
 }
 MUST_EXIST = ("saga.errors", "saga.engine", "saga.log", "saga.log.base", "saga.cloudevents", "saga.participant", "infra")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from infra.broker import Broker, BrokerUnavailable
@@ -51,10 +52,14 @@ class Crew:
         self._running[name] = spawn(argv, log=log, cwd=ROOT, env=environment, detached=self._keep)
         self._note()
 
-    def run(self, *module: str) -> int:
-        """Run `python -m <module> …` to its end, its output shown here; returns its exit code."""
+    def run(self, *module: str, quiet: bool = False) -> int:
+        """Run `python -m <module> …` to its end; returns its exit code. What it says is shown here; if `quiet`, only if it failed."""
         sys.stdout.flush()
-        return subprocess.run([sys.executable, "-m", *module], cwd=ROOT, env=self.environment, check=False).returncode
+        out, err = (subprocess.PIPE, subprocess.STDOUT) if quiet else (None, None)
+        ended = subprocess.run([sys.executable, "-m", *module], cwd=ROOT, env=self.environment, stdout=out, stderr=err, check=False)
+        if ended.returncode and ended.stdout:
+            sys.stderr.write(ended.stdout.decode(errors="replace"))
+        return ended.returncode
 
     def pid(self, name: str) -> int:
         return self._running[name].pid
@@ -78,18 +83,32 @@ class Crew:
                 said = last_lines(self.folder / f"{name}.log")
                 raise DemoFailed(f"{name} ended with exit code {process.returncode}; the end of its log:\n{said}")
 
+    async def until(self, look: Callable[[], Awaitable[bool]], seconds: float, what: Callable[[], str]) -> None:
+        """Wait until `await look()` holds. Raises DemoFailed if a process ends meanwhile, or after `seconds`, with `what()`."""
+        until = time.monotonic() + seconds
+        while not await look():
+            self.check()
+            if time.monotonic() > until:
+                raise DemoFailed(f"after {seconds:g} s: {what()}")
+            await asyncio.sleep(POLL_SECONDS)
+
     def stop(self) -> None:
-        """Stop all, the broker last; all are gone when this returns."""
-        for process in self._running.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)  # all at once, so that they need not wait for each other
-        for process in self._running.values():
-            halt(process, STOP_SECONDS)
-        self._running.clear()
-        if self._broker is not None:
-            self._broker.stop()
-            self._broker = None
-        (self.folder / "processes.json").unlink(missing_ok=True)
+        """Stop all, the broker last; all are gone when this returns, or raises because somebody was impatient (Ctrl-C again)."""
+        try:
+            for process in self._running.values():
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)  # all at once, so that they need not wait for each other
+            for process in self._running.values():
+                halt(process, STOP_SECONDS)
+        finally:
+            for process in self._running.values():
+                process.kill()
+                process.wait()
+            self._running.clear()
+            if self._broker is not None:
+                self._broker.stop()
+                self._broker = None
+            (self.folder / "processes.json").unlink(missing_ok=True)
 
     def _note(self) -> None:
         pids = {name: process.pid for name, process in self._running.items()}
