@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from infra.broker import Broker, BrokerUnavailable
@@ -49,8 +50,9 @@ class Crew:
         environment = {**self.environment, **more}
         argv = [sys.executable, "-m", *module]
         log = self.folder / f"{name}.log"
-        self._running[name] = spawn(argv, log=log, cwd=ROOT, env=environment, detached=self._keep)
-        self._note()
+        with _undisturbed():
+            self._running[name] = spawn(argv, log=log, cwd=ROOT, env=environment, detached=self._keep)
+            self._note()
 
     def run(self, *module: str, quiet: bool = False) -> int:
         """Run `python -m <module> …` to its end; returns its exit code. What it says is shown here; if `quiet`, only if it failed."""
@@ -117,6 +119,20 @@ class Crew:
         draft = self.folder / "processes.draft"
         draft.write_text(json.dumps(pids))
         draft.replace(self.folder / "processes.json")
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C takes effect at the end of this: a process that was started but not noted would never be stopped."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def no_kafka() -> str:

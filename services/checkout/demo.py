@@ -71,8 +71,8 @@ class Demo:
     async def run(self) -> None:
         """Place orders, kill an orchestrator half-way, wait for every outcome. Raises DemoFailed, SagaError."""
         log = open_log(Config.read(self.crew.environment), "demo")
-        await log.open()
         try:
+            await log.open()
             await _while_this_runs(follow(self.watch, log), self._play())
         finally:
             await log.close()
@@ -283,7 +283,8 @@ def _options() -> tuple[Options, bool]:
 
 def main() -> int:
     options, only_stop = _options()
-    # Asked to end, it ends as with Ctrl-C, in asyncio and outside.
+    # Asked to end it ends as with Ctrl-C, in asyncio and outside; also where a shell has begun it in the background, deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with _alone(options.folder):

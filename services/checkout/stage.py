@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,12 @@ from pathlib import Path
 import httpx
 
 from infra.broker.settings import free_ports
-from services.checkout.crew import ROOT, Crew, DemoFailed, no_kafka
+from services.checkout.crew import FOLDER, ROOT, Crew, DemoFailed, no_kafka
 from services.checkout.settings import REACTORS, SERVICES
 
 READY_SECONDS = 90.0  # ten Python processes start at once, on what may be two slow cores
 SESSION_SECONDS = "6"  # after so long without a sign of life an orchestrator's partitions go to the other; in production 10
+PYTHON = Path(sys.executable)
 ORCHESTRATORS = ("orchestrator-1", "orchestrator-2")
 
 
@@ -107,9 +109,10 @@ class Stage:
         environment, folder = self.crew.environment, shown(self.crew.folder)
         ours = [name for name in sorted(environment) if name.startswith(("SAGA_", "CHECKOUT_"))]
         lines = [f"export {name}={shlex.quote(environment[name])}" for name in ours if name != "SAGA_SECURITY"]  # it holds secrets
-        lines.append(f'export PATH={shlex.quote(str(ROOT / ".venv" / "bin"))}:"$PATH"')
+        lines.append(f'export PATH={shlex.quote(str(PYTHON.parent))}:"$PATH"')
         (self.crew.folder / "env").write_text("\n".join(lines) + "\n", encoding="utf-8")
         numbers = f"\n  curl {self.url('analytics')}/numbers" if self.reactors else ""
+        elsewhere = "" if self.crew.folder == FOLDER else f" --folder {folder}"
         print(f"""
 Everything is still up, on {self.log}. In a shell, in this folder:
   . {folder}/env                        # sets SAGA_… and CHECKOUT_… to this demo, and finds `saga`
@@ -121,7 +124,7 @@ Everything is still up, on {self.log}. In a shell, in this folder:
   python -m {" ".join(self.audit)}
   ls {folder}/data/mail {folder}/*.log
 To stop it and remove it:
-  .venv/bin/python -m services.checkout.demo --stop""")
+  {shown(PYTHON)} -m services.checkout.demo --stop{elsewhere}""")
 
 
 def shown(folder: Path) -> Path:
