@@ -71,15 +71,15 @@ def lines(head: Head, view: View, width: int, height: int) -> list[Text]:
     numbers += [Text()] * -missing
     tales += [Text()] * missing
     both = zip(numbers, tales, strict=True)
-    return [_filled(_cut(one, left), left + GAP).append_text(_cut(other, right)) for one, other in both][:height]
+    return [Text.assemble(_filled(_cut(one, left), left + GAP), _cut(other, right)) for one, other in both][:height]
 
 
 def _numbers(head: Head, view: View, width: int, space: list[Text], news: int) -> list[Text]:
-    half = (width - 2) // 2
+    most = width * 3 // 5  # the curves of orders need more room than the bars of outcomes
     return [
         *_head(head, width, news),
         *space,
-        *_beside(_orders(view, half), _outcomes(view, width - half - 2), half + 2),
+        *_beside(_orders(view, most - 2), _outcomes(view, width - most), most),
         *space,
         *_partitions(view, width),
         *space,
@@ -149,8 +149,8 @@ def _owner(owner: Owner, lost: frozenset[int], partitions: int, width: int) -> T
         else:
             line.append(("□" if dead else "■").ljust(cell), "red" if dead else "green" if number in lost else "cyan")
     if owner.killed is None:
-        return line.append(f"  {len(owner.partitions)} of {partitions}", "dim")
-    return line.append(f"  killed {owner.killed / 1000:.0f} s ago", "bold red" if owner.partitions else "dim")
+        return line.append(f"{' ' * (3 - cell)}{len(owner.partitions)} of {partitions}", "dim")
+    return line.append(f"{' ' * (3 - cell)}killed {owner.killed / 1000:.0f} s ago", "bold red" if owner.partitions else "dim")
 
 
 def _take_over(view: View) -> Text:
@@ -160,7 +160,7 @@ def _take_over(view: View) -> Text:
     if found is None:
         return Text("each has one owner, who alone decides in it", "dim")
     if found.claimed is None:
-        unread = f"; {view.unread} orders are not begun" if view.unread else ""
+        unread = f"; orders that nobody has begun with: {view.unread}" if view.unread else ""
         return Text(f"nobody decides in {found.left} of them{unread}", "bold red")
     decided = f", the first decision after {found.decided / 1000:.1f} s" if found.decided is not None else ""
     return Text(f"taken over {found.claimed / 1000:.1f} s after the kill{decided}", "green")
@@ -189,12 +189,22 @@ def _tales(tales: Sequence[Tale], width: int, height: int) -> list[Text]:
         if found:
             found.append(Text())
         found.append(_rule(tale.key if found else f"{TROUBLE}: {tale.key}", width, tale.state))
-        told = [text for line in _margins(tale) for text in _folded(*line, width)]
+        told = [list(_folded(*line, width)) for line in _margins(tale)]
         room = height - len(found)
-        if room < len(told) and len(found) > 1:
+        if room < sum(map(len, told)) and len(found) > 1:
             return found[:-2]
-        found += told if len(told) <= room else [told[0], Text(" ⋮", "dim"), *told[len(told) - room + 2 :]]
+        found += _ended(told, room)
     return found
+
+
+def _ended(told: list[list[Text]], room: int) -> list[Text]:
+    """All decisions in so many lines, or the first and the last of them, each whole."""
+    kept, room = list(told), room - 1
+    while len(kept) > 2 and sum(map(len, kept)) > room + (len(kept) == len(told)):
+        del kept[1]
+    if len(kept) < len(told):
+        kept.insert(1, [Text(" ⋮", "dim")])
+    return [line for lines in kept for line in lines]
 
 
 def _margins(tale: Tale) -> Iterator[tuple[str, Tone, str]]:
@@ -221,7 +231,7 @@ def _rule(title: str, width: int, state: str = "") -> Text:
 
 
 def _beside(left: Iterable[Text], right: Iterable[Text], at: int) -> list[Text]:
-    return [_filled(one, at).append_text(other) for one, other in zip(left, right, strict=True)]
+    return [Text.assemble(_filled(one, at), other) for one, other in zip(left, right, strict=True)]
 
 
 def _filled(line: Text, width: int) -> Text:

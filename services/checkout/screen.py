@@ -18,7 +18,7 @@ from services.checkout.watch import View
 FRAME_SECONDS = 0.2
 LINE_SECONDS = 5.0  # between plain lines of progress
 SMALLEST = (60, 16)  # columns and rows; less is no place for a picture
-PICTURE_SIZE = (132, 30)  # of a picture that is saved
+PICTURE_SIZE = (100, 32)  # of a picture that is saved
 
 # Rich's own frame fetches a font from the network; this one takes what is there.
 SVG = """\

@@ -18,7 +18,8 @@ from saga.log.base import Log, StoredRecord, TopicPartition
 from saga.ops.look import History, Moment
 from saga.ops.why import parked_because, why
 from saga.runtime.codec import EVENTS, JOURNAL
-from saga.runtime.fold import Batch, Fold, Slot
+from saga.runtime.fold import Committed, Fold
+from saga.runtime.states import Slot
 from services.checkout.tale import Tale
 from topics.order import OrderPlaced
 
@@ -150,7 +151,7 @@ class Watch:
             self.owners[number] = now._replace(decided=now.decided or record.timestamp)
             self._decisions(fold.partition, batch)
 
-    def _decisions(self, partition: TopicPartition, batch: Batch) -> None:
+    def _decisions(self, partition: TopicPartition, batch: Committed) -> None:
         for offset, decision in enumerate(batch.decisions, batch.base + len(batch.snapshot)):
             if not decision.seq:
                 continue  # it concerns no order
