@@ -17,6 +17,7 @@ from services.checkout.crew import FOLDER, ROOT, Crew, DemoFailed, no_kafka
 from services.checkout.settings import REACTORS, SERVICES
 
 READY_SECONDS = 90.0  # ten Python processes start at once, on what may be two slow cores
+PATIENT_SECONDS = "30"  # for an answer of the log, for the same reason; in production 10
 SESSION_SECONDS = "6"  # after so long without a sign of life an orchestrator's partitions go to the other; in production 10
 PYTHON = Path(sys.executable)
 ORCHESTRATORS = ("orchestrator-1", "orchestrator-2")
@@ -31,6 +32,7 @@ class Stage:
         self._say = say
         order, gateway, analytics, first, second = (f"127.0.0.1:{port}" for port in free_ports(5))
         self._http = dict(zip(ORCHESTRATORS, (first, second), strict=True))
+        crew.environment.setdefault("SAGA_TIMEOUT_SECONDS", PATIENT_SECONDS)
         crew.environment |= {"SAGA_DEV": "1", "SAGA_SESSION_SECONDS": SESSION_SECONDS, "CHECKOUT_DATA": str(crew.folder / "data")}
         crew.environment |= {
             "CHECKOUT_ORDER_HTTP": order,

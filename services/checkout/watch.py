@@ -5,6 +5,7 @@ Pure: records in (`see`), a view out (`view`). Only `follow`, at the end, reads.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from saga import Saga
 from saga.cloudevents import parse
 from saga.engine.apply import apply
 from saga.engine.messages import topic_of
+from saga.errors import Unavailable
 from saga.log.base import Log, StoredRecord, TopicPartition
 from saga.ops.look import History, Moment
 from saga.ops.why import parked_because, why
@@ -237,12 +239,17 @@ def _series(times: list[int], begin: int, now: int) -> Series:
 
 
 async def follow(watch: Watch, log: Log) -> None:
-    """Read on until cancelled."""
+    """Read on until cancelled. A log that does not answer is waited for: how long is said where something is waited for."""
     reader = log.reader()
     try:
         await reader.assign(dict.fromkeys(watch.topics, 0))
         while True:
-            for record in await reader.fetch(watch.topics, limit=FETCH, timeout=WAIT_SECONDS):
+            try:
+                records = await reader.fetch(watch.topics, limit=FETCH, timeout=WAIT_SECONDS)
+            except Unavailable:
+                await asyncio.sleep(WAIT_SECONDS)
+                continue
+            for record in records:
                 watch.see(record)
     finally:
         await reader.close()
