@@ -12,17 +12,19 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from bench.parts import PARTS, Bench, Options
+from bench.parts import PARTS, Bench, Sizes
 from bench.plot import draw
 from bench.readings import rounded
 from bench.report import machine, tables, write
 from bench.stage import ROOT
 from infra.broker import Broker
+from saga.config import Config
 
 CACHE = ROOT / ".cache"
 RESULTS = ROOT / "bench" / "results.json"
@@ -53,7 +55,7 @@ def main() -> int:
             messages.print(f"{page.relative_to(ROOT)}: {'written' if write(found, page) else 'has no place for them'}")
         return 0
     whole = not (asked.only or asked.seconds or asked.profile or asked.services != 1)
-    found = run(asked.only or list(PARTS), Options(asked.seconds, asked.services, asked.profile))
+    found = run(asked)
     if whole:
         RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         draw(found, PICTURE)
@@ -64,11 +66,17 @@ def main() -> int:
     return 0
 
 
-def run(parts: Sequence[str], options: Options) -> dict[str, Any]:
-    """Measure these parts on a broker started for them; everything is gone afterwards, but for profiles."""
+def run(asked: argparse.Namespace) -> dict[str, Any]:
+    """Measure what was asked for on a broker started for it; everything is gone afterwards, but for profiles."""
+    sizes = Sizes()
+    if asked.seconds:
+        rates = dict.fromkeys(sizes.rates, asked.seconds)
+        sizes = replace(sizes, rates=rates, saturated_seconds=asked.seconds, floor_seconds=asked.seconds)
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=CACHE) as folder, Broker(Path(folder) / "kafka") as broker:
-        found = asyncio.run(_measure(parts, Bench(broker, Path(folder), options)))
+        config = Config(bootstrap=broker.bootstrap, dev=True)
+        bench = Bench(config, {"broker": broker.pid}, Path(folder), sizes, asked.services, asked.profile)
+        found = asyncio.run(_measure(asked.only or list(PARTS), bench))
         for profile in Path(folder).glob("*.prof"):
             (CACHE / "bench").mkdir(exist_ok=True)
             kept = profile.rename(CACHE / "bench" / profile.name)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from bench.readings import percentile
 from bench.stage import Stage
 from saga.log.base import Log
 
-# Sagas per second, and seconds of it: the slowest rate needs longest for a p95 that means something.
-RATES: Mapping[int, float] = {5: 30.0, 20: 25.0, 100: 15.0, 300: 15.0}
 SETTLE_SECONDS = 2.0  # of the same load before it counts
 DRAIN_SECONDS = 120.0
 

@@ -15,7 +15,6 @@ from bench.stage import Stage, phases
 from saga.log.base import Log, TopicPartition
 from saga.runtime.codec import JOURNAL
 
-INSTANCES = 100_000
 START_SECONDS = 300.0  # the longest that deciding all those starts may take
 
 

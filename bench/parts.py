@@ -2,93 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.latency import RATES, latency
-from bench.memory import INSTANCES, memory
-from bench.saturated import saturated
+from bench.latency import latency
+from bench.memory import memory
+from bench.saturated import Closed, saturated
 from bench.stage import Stage
 from bench.takeover import PAIR, takeover
 from bench.versus import versus
-from infra.broker import Broker
+from saga.config import Config
 from saga.log.base import Log
-
-SATURATED_SECONDS = 20.0
-FLOOR_SECONDS = 6.0  # of each of eight rounds
 
 
 @dataclass(frozen=True)
-class Options:
-    """`seconds`: of each measurement, in place of its own. `services`: processes for the five services."""
+class Sizes:
+    """How much is measured: the whole takes some eight minutes on two cores.
 
-    seconds: float | None = None
-    services: int = 1
-    profiled: str = ""
-    instances: int = INSTANCES
+    rates              sagas a second, and seconds of it; the slowest needs longest for a p95 that means something
+    in_flight          sagas at once when saturated: 125 for each of 16 partitions, so nobody waits for the load
+    saturated_seconds  at least
+    floor_seconds      at least, of each round, of which there are two times floor_rounds
+    instances          that live at once, for the memory and the restore
+    """
+
+    rates: Mapping[int, float] = field(default_factory=lambda: {5: 30.0, 20: 25.0, 100: 15.0, 300: 15.0})
+    in_flight: int = 2000
+    saturated_seconds: float = 20.0
+    floor_seconds: float = 6.0
+    floor_rounds: int = 4
+    takeovers: int = 2
+    instances: int = 100_000
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A broker that runs, a folder for everything, and what was asked for."""
+    """A log that is there, a folder for everything, and what was asked for.
 
-    broker: Broker
+    `broker`: its process, by role; none where the log is a folder. `services`: processes for the five services. `profiled`: a role.
+    """
+
+    config: Config
+    broker: Mapping[str, int]
     folder: Path
-    options: Options
+    sizes: Sizes
+    services: int = 1
+    profiled: str = ""
 
     async def latency(self) -> list[dict[str, Any]]:
         async with self._shop("latency") as (stage, log):
-            return [await latency(stage, log, rate, self.options.seconds or own) for rate, own in RATES.items()]
+            return [await latency(stage, log, rate, seconds) for rate, seconds in self.sizes.rates.items()]
 
     async def saturated(self) -> dict[str, Any]:
         async with self._shop("saturated") as (stage, log):
-            return await saturated(stage, log, self.broker.pid, self.options.seconds or SATURATED_SECONDS)
+            return await saturated(stage, log, self._closed(self.sizes.saturated_seconds))
 
     async def floor(self) -> dict[str, Any]:
-        seconds = self.options.seconds or FLOOR_SECONDS
-        return await versus(self.broker, self.folder, seconds, profiled=self.options.profiled)
+        async with self._stage("engine") as engine, self._stage("floor") as floor:
+            return await versus(engine, floor, self._closed(self.sizes.floor_seconds), self.sizes.floor_rounds)
 
     async def takeover(self) -> dict[str, Any]:
-        async with self._stage("takeover") as (stage, log):
+        async with self._stage("takeover") as stage, stage.client() as log:
             for role in PAIR:
                 stage.orchestrator(role)
             stage.start("responder", "bench.responder")
             await stage.ready(PAIR)
             await stage.first_sagas(log)
-            return await takeover(stage, log)
+            return await takeover(stage, log, self.sizes.takeovers)
 
     async def memory(self) -> dict[str, Any]:
-        async with self._stage("memory") as (stage, log):
+        async with self._stage("memory") as stage, stage.client() as log:
             stage.orchestrator()
             await stage.ready()
-            return await memory(stage, log, self.options.instances)
+            return await memory(stage, log, self.sizes.instances)
+
+    def _closed(self, seconds: float) -> Closed:
+        return Closed(self.sizes.in_flight, seconds, self.broker)
+
+    def _stage(self, name: str) -> Stage:
+        return Stage(name, self.config, self.folder, self.profiled)
 
     @asynccontextmanager
     async def _shop(self, name: str) -> AsyncIterator[tuple[Stage, Log]]:
         """Everything a user has: an orchestrator, and the services with their databases."""
-        async with self._stage(name) as (stage, log):
+        async with self._stage(name) as stage, stage.client() as log:
             stage.orchestrator()
-            stage.services(self.options.services)
+            stage.services(self.services)
             await stage.ready()
             await stage.first_sagas(log)
             yield stage, log
 
-    @asynccontextmanager
-    async def _stage(self, name: str) -> AsyncIterator[tuple[Stage, Log]]:
-        async with Stage(name, self.broker.bootstrap, self.folder, self.options.profiled) as stage:
-            log = stage.open_log("load")
-            await log.open()
-            try:
-                yield stage, log
-            finally:
-                await log.close()
-
 
 # In this order: what comes first also warms up the broker's Java.
-PARTS: dict[str, Callable[[Bench], Awaitable[Any]]] = {
+PARTS: dict[str, Callable[[Bench], Coroutine[Any, Any, Any]]] = {
     "saturated": Bench.saturated,
     "latency": Bench.latency,
     "floor": Bench.floor,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +18,6 @@ from bench.readings import Histogram, cpu_seconds, machine_seconds
 from bench.stage import Stage
 from saga.log.base import Log
 
-IN_FLIGHT = 2000  # sagas at once: 125 for each of 16 partitions, so nobody waits for the load
 TURN_SECONDS = 120.0  # the longest that one turn may take
 
 
@@ -39,15 +39,24 @@ class Throughput:
         return sum(self.cpu.values())
 
 
-async def throughput(stage: Stage, log: Log, broker: int, seconds: float) -> Throughput:
-    """Completed sagas a second, over as many turns as take at least so many seconds; the first turn, which warms up, is left out."""
-    pids = {**stage.pids(), "broker": broker, "load": os.getpid()}
+@dataclass(frozen=True)
+class Closed:
+    """A closed loop: so many sagas in flight, for at least so many seconds. `broker`: its process, by role, if it is one."""
+
+    in_flight: int
+    seconds: float
+    broker: Mapping[str, int]
+
+
+async def throughput(stage: Stage, log: Log, loop: Closed) -> Throughput:
+    """Completed sagas a second over a whole number of turns; the first turn, which warms up, is left out."""
+    pids = {**stage.pids(), **loop.broker, "load": os.getpid()}
     async with stage.load(log) as load:
         stop = asyncio.Event()
-        saturating = asyncio.create_task(load.saturate(IN_FLIGHT, stop))
+        saturating = asyncio.create_task(load.saturate(loop.in_flight, stop))
         try:
-            await _turn(load, 1)
-            measured = await _turns(load, pids, seconds)
+            await _turns(load, loop.in_flight)
+            measured = await _window(load, pids, loop)
         finally:
             stop.set()
             await saturating
@@ -57,12 +66,12 @@ async def throughput(stage: Stage, log: Log, broker: int, seconds: float) -> Thr
     return measured
 
 
-async def _turns(load: Load, pids: dict[str, int], seconds: float) -> Throughput:
+async def _window(load: Load, pids: Mapping[str, int], loop: Closed) -> Throughput:
     clock = asyncio.get_running_loop().time
     cpu, machine, before, began, turn = cpu_seconds(pids), machine_seconds(), len(load.ended), clock(), 1
-    while clock() - began < seconds:
+    while clock() - began < loop.seconds:
         turn += 1
-        await _turn(load, turn)
+        await _turns(load, turn * loop.in_flight)
     took, done, now, machine_now = clock() - began, len(load.ended) - before, cpu_seconds(pids), machine_seconds()
     spent = {role: now[role] - cpu[role] for role in pids}
     worked, there_was = machine_now[0] - machine[0], machine_now[1] - machine[1]
@@ -70,17 +79,17 @@ async def _turns(load: Load, pids: dict[str, int], seconds: float) -> Throughput
     return Throughput(done / took, took, {role: 1000 * seconds / done for role, seconds in spent.items()}, others)
 
 
-async def _turn(load: Load, number: int) -> None:
-    """Return once so many turns are over."""
+async def _turns(load: Load, ended: int) -> None:
+    """Return once so many sagas have ended."""
     async with asyncio.timeout(TURN_SECONDS):
-        while len(load.ended) < number * IN_FLIGHT:
+        while len(load.ended) < ended:
             await load.changed()
 
 
-async def saturated(stage: Stage, log: Log, broker: int, seconds: float) -> dict[str, Any]:
+async def saturated(stage: Stage, log: Log, loop: Closed) -> dict[str, Any]:
     """Throughput, processor time, and the size and time of a commit, of the orchestrator that runs on this stage."""
     before = await stage.metrics()
-    found = await throughput(stage, log, broker, seconds)
+    found = await throughput(stage, log, loop)
     after = await stage.metrics()
 
     def during(name: str) -> Histogram:
@@ -88,7 +97,7 @@ async def saturated(stage: Stage, log: Log, broker: int, seconds: float) -> dict
 
     inputs, append = during("saga_journal_commit_inputs"), during("saga_journal_append_seconds")
     return asdict(found) | {
-        "in_flight": IN_FLIGHT,
+        "in_flight": loop.in_flight,
         "cpu_total": found.cpu_total,
         "commit_inputs": {"mean": inputs.mean, "p50": inputs.quantile(0.5), "p95": inputs.quantile(0.95)},
         "append_ms": {name: 1000 * value for name, value in _spread(append).items()},

@@ -11,7 +11,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.02
 STOP_SECONDS = 20.0
+PASSED_ON = ("log", "bootstrap", "prefix", "dev", "session_seconds")
 FIRST_SAGAS = 64  # enough that every partition has had one
 
 
@@ -41,9 +44,9 @@ class StageFailed(Exception):
 class Stage:
     """Use it as a context: its topics are made at the beginning, its processes are gone at the end."""
 
-    def __init__(self, name: str, bootstrap: str, folder: Path, profiled: str = "") -> None:
-        """`profiled`: the role whose processes write a cProfile to <folder>/../<role>.prof when they end."""
-        self.config = Config(bootstrap=bootstrap, prefix=f"{name}.", dev=True)
+    def __init__(self, name: str, config: Config, folder: Path, profiled: str = "") -> None:
+        """`config` names the log; `profiled` is the role whose processes leave a cProfile in `folder` when they end."""
+        self.config = replace(config, prefix=f"{name}.")
         self.folder = folder / name
         self._profiled = profiled
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -53,12 +56,8 @@ class Stage:
 
     async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True)
-        log = self.open_log("bench")
-        await log.open()
-        try:
+        async with self.client() as log:
             await log.create(specs(app, replication=1, min_insync=1))
-        finally:
-            await log.close()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -83,7 +82,7 @@ class Stage:
 
     def start(self, role: str, *module: str, **more: str) -> None:
         """Start `python -m <module> …` under a name; what it says goes to <role>.log."""
-        settings = {"SAGA_BOOTSTRAP": self.config.bootstrap, "SAGA_PREFIX": self.config.prefix, "SAGA_DEV": "1"}
+        settings = {f"SAGA_{name.upper()}": str(getattr(self.config, name)) for name in PASSED_ON}
         profile = (
             ["-m", "cProfile", "-o", str(self.folder.parent / f"{role}.prof")] if role.startswith(self._profiled or "-") else []
         )
@@ -141,9 +140,15 @@ class Stage:
 
     # --- load -------------------------------------------------------------------------------------------------------------------------
 
-    def open_log(self, client: str) -> Log:
-        """A client of this stage's topics; still to be opened."""
-        return open_log(self.config, client)
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Log]:
+        """A client of this stage's topics, open inside."""
+        log = open_log(self.config, "bench")
+        await log.open()
+        try:
+            yield log
+        finally:
+            await log.close()
 
     def load(self, log: Log) -> Load:
         """A load whose keys no other load of this stage has."""

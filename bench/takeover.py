@@ -19,7 +19,6 @@ from bench.stage import Stage, phases, running
 from saga.log.base import Log, TopicPartition
 from saga.runtime.codec import JOURNAL, decode
 
-ROUNDS = 2
 RATE = 50  # sagas a second
 UNDER_LOAD_SECONDS = 3.0  # before the kill
 TAKEN_SECONDS = 60.0  # the longest that it may take
@@ -34,7 +33,7 @@ class Seen(NamedTuple):
     time: int
 
 
-async def takeover(stage: Stage, log: Log, rounds: int = ROUNDS) -> dict[str, Any]:
+async def takeover(stage: Stage, log: Log, rounds: int) -> dict[str, Any]:
     """On a stage with the pair of orchestrators and something that answers; milliseconds from the kill, a dict for each round."""
     found = []
     for number in range(rounds):

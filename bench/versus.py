@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from dataclasses import asdict
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.saturated import Throughput, throughput
+from bench.saturated import Closed, Throughput, throughput
 from bench.stage import Stage
-from infra.broker import Broker
-
-ROUNDS = 4
 
 
-async def versus(broker: Broker, folder: Path, seconds: float, rounds: int = ROUNDS, profiled: str = "") -> dict[str, Any]:
-    """Rounds of so many seconds, one of the orchestrator and one of the floor in turn; the median of each round's ratios."""
+async def versus(engine: Stage, floor: Stage, loop: Closed, rounds: int) -> dict[str, Any]:
+    """Two stages on which nothing runs yet: rounds of the one and of the other in turn, and the median of the rounds' ratios."""
     pairs: list[tuple[Throughput, Throughput]] = []
-    async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(Stage("engine", broker.bootstrap, folder, profiled))
-        floor = await stack.enter_async_context(Stage("floor", broker.bootstrap, folder, profiled))
-        engine_log, floor_log = engine.open_log("load"), floor.open_log("load")
-        for log in (engine_log, floor_log):
-            await log.open()
-            stack.push_async_callback(log.close)
+    async with engine.client() as engine_log, floor.client() as floor_log:
         engine.orchestrator()
         engine.start("responder", "bench.responder")
         floor.start("responder", "bench.responder")
@@ -33,8 +22,8 @@ async def versus(broker: Broker, folder: Path, seconds: float, rounds: int = ROU
         floor.start("floor", "bench.floor", engine.config.prefix)  # it looks at what those first sagas wrote
         await floor.first_sagas(floor_log)
         for _ in range(rounds):
-            real = await throughput(engine, engine_log, broker.pid, seconds)
-            pairs.append((real, await throughput(floor, floor_log, broker.pid, seconds)))
+            real = await throughput(engine, engine_log, loop)
+            pairs.append((real, await throughput(floor, floor_log, loop)))
     return {
         "throughput_ratio": median(real.sagas_per_second / least.sagas_per_second for real, least in pairs),
         "cpu_ratio": median(real.cpu["orchestrator"] / least.cpu["floor"] for real, least in pairs),
