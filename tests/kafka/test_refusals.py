@@ -27,7 +27,7 @@ async def stopped_partitions(s: Shop, orchestrator: str, *, expected: int) -> di
     found: dict[str, str] = {}
 
     async def looked() -> bool:
-        address = re.search(r"health on (http://\S+)", s.said(orchestrator))
+        address = re.search(r"health on (http://[\d.:]+)", s.said(orchestrator))
         if address is None:
             return False
         async with httpx.AsyncClient(base_url=address[1], trust_env=False) as http:
