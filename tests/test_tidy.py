@@ -45,7 +45,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga": {"saga.app", "saga.topics", *WHOLE},
     "topics": {"saga"},
     "services": {"saga", "topics"},
-    **{f"services.checkout.{name}": {"saga", "topics", "services", "infra"} for name in ("demo", "stage", "crew")},  # they bring up a Kafka
+    **{
+        f"services.checkout.{name}": {"saga", "topics", "services", "infra"} for name in ("demo", "stage", "crew")
+    },  # they bring up a Kafka
     "infra": set(),
 }
 MUST_EXIST = ("saga.errors", "saga.engine", "saga.log", "saga.log.base", "saga.cloudevents", "saga.participant", "infra")
