@@ -18,6 +18,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -27,6 +28,7 @@ from saga.log.base import Headers, Record, StoredRecord
 
 _WRITE_DEPTH = 254  # levels that orjson writes
 MAX_DEPTH = 230  # levels that a value may have: a decision or a snapshot puts fewer than 24 around it
+_SPECVERSION, _CONTENT_TYPE = ("ce_specversion", b"1.0"), ("content-type", b"application/json")
 _CONTEXT = ("id", "type", "source", "time", "subject", "specversion")
 
 
@@ -47,8 +49,8 @@ class CloudEvent:
 
     def record(self, key: bytes | None) -> Record:
         """This event as a Kafka record. The same event gives the same bytes, always."""
-        headers: list[tuple[str, bytes]] = [
-            ("ce_specversion", b"1.0"),
+        headers = [
+            _SPECVERSION,
             ("ce_id", self.id.encode()),
             ("ce_type", self.type.encode()),
             ("ce_source", self.source.encode()),
@@ -57,9 +59,9 @@ class CloudEvent:
             headers.append(("ce_time", self.time.encode()))
         if self.subject:
             headers.append(("ce_subject", self.subject.encode()))
-        headers.append(("content-type", b"application/json"))
+        headers.append(_CONTENT_TYPE)
         for name, text in self.attributes.items():
-            headers.append(("traceparent" if name == "traceparent" else f"ce_{name}", text.encode()))
+            headers.append(("traceparent" if name == "traceparent" else "ce_" + name, text.encode()))
         return Record(key, orjson.dumps(self.data, option=orjson.OPT_SORT_KEYS), tuple(headers))
 
 
@@ -117,7 +119,7 @@ def parse_json(raw: bytes | None) -> Any:
         raise Unreadable("no-value", "the record has no value")
     try:
         value = orjson.loads(raw)
-        if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        if len(raw) > MAX_DEPTH and raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
             orjson.dumps(_nested(value))  # reads 1024 levels, but writes only 254: it must fit where a decision holds it, too
         if len(orjson.dumps(value)) != len(raw):
             _look_closely(raw)
@@ -148,6 +150,7 @@ def _look_closely(raw: bytes) -> None:
     json.loads(raw, object_pairs_hook=once, parse_int=within)
 
 
+@lru_cache(maxsize=1024)  # whatever one commit sends has one time
 def iso_time(ms: int) -> str:
     """Milliseconds since 1970 as RFC 3339 in UTC, as CloudEvents wants `time`."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,6 +7,7 @@ reason why a fold gives the live state, byte for byte.
 from __future__ import annotations
 
 from dataclasses import asdict
+from operator import attrgetter
 from typing import Any
 
 from saga.engine.decision import Decision, Kind
@@ -14,6 +15,8 @@ from saga.engine.state import Cause, Instance, Parked, StepState, restore
 
 # What may change after the start; the rest of Instance is fixed by its first decision.
 _CHANGING = ("phase", "deadline_over", "cause", "parked", "ended", "keep_until", "limit", "kept")
+_changing = attrgetter(*_CHANGING)
+_UNKNOWN = object()
 _FIXED = ("id", "saga", "key", "version", "hash", "started", "deadline", "digest", "trace")
 
 
@@ -22,10 +25,12 @@ def diff(before: Instance | None, after: Instance) -> dict[str, Any]:
     patch: dict[str, Any] = {}
     if before is None:
         patch = {name: getattr(after, name) for name in _FIXED}
-    for name in _CHANGING:
-        now = getattr(after, name)
-        if before is None or now != getattr(before, name):
-            patch[name] = asdict(now) if isinstance(now, Parked | Cause) else now
+    nows = _changing(after)
+    befores = (_UNKNOWN,) * len(nows) if before is None else _changing(before)
+    if nows != befores:
+        for name, was, now in zip(_CHANGING, befores, nows, strict=True):
+            if now != was:
+                patch[name] = asdict(now) if isinstance(now, Parked | Cause) else now
     old = before.steps if before is not None else {}
     steps = {name: step.to_json() for name, step in after.steps.items() if old.get(name) is not step}
     if steps:

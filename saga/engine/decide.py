@@ -63,16 +63,17 @@ def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, no
         return _nothing(state, given, "parked", "timers stand still")
     if saga is None or saga.version != state.version or saga.graph.hash != state.hash:
         return _other_version(saga, state, given, now)
-    draft = Draft(saga, state.copy(), now)
+    before = Draft(saga, state, now)
     if given.kind is Kind.OPERATOR:
-        note, detail = _retry(draft, given)
+        note, detail = _retry(draft := before.copy(), given)
     elif state.parked is not None and state.parked.holds:
-        note, detail = _keep(draft, given, "kept")
+        note, detail = _keep(draft := before.copy(), given, "kept")
     elif state.live and state.seq + 1 >= state.limit:
+        draft = before.copy()
         draft.park("limit", detail=f"{state.limit} decisions", holds=True)
         note, detail = _keep(draft, given, "parked")
     else:
-        draft, note, detail = _try(draft, given)
+        draft, note, detail = _try(before, given)
     return _decision(state, draft, given, note, detail)
 
 
@@ -98,7 +99,7 @@ def _start(saga: Saga[Any, Any], given: Input, now: int, key: str) -> Decision:
 
 def refuse_growth(state: Instance, given: Input, now: int, size: int) -> Decision:
     """The state would grow beyond what may be stored: park, and set the input aside as a dead letter (S32). `size` in bytes."""
-    draft = Draft(_NO_SAGA, state.copy(), now)
+    draft = Draft(_NO_SAGA, state, now).copy()
     detail = f"the instance's state would have {size} bytes"
     if draft.state.parked is None or not draft.state.parked.holds:
         draft.park("too-large", detail=detail, holds=True)
@@ -152,7 +153,7 @@ def _other_version(saga: Saga[Any, Any] | None, state: Instance, given: Input, n
     detail = f"the instance runs version {state.version}; {state.saga!r} {there}"
     if given.kind is Kind.OPERATOR:
         return _nothing(state, given, "operator-refused", detail)
-    draft = Draft(_NO_SAGA, state.copy(), now)
+    draft = Draft(_NO_SAGA, state, now).copy()
     if state.parked is None or not state.parked.holds:
         draft.park("version", detail=detail, holds=True)
     note, detail = _keep(draft, given, "kept")
@@ -160,22 +161,27 @@ def _other_version(saga: Saga[Any, Any] | None, state: Instance, given: Input, n
 
 
 def _try(draft: Draft, given: Input, *, believe: bool = False) -> tuple[Draft, str, str]:
-    """Take one input; if it cannot be taken, all is as it was before, but for what must be remembered of it."""
-    trial = Draft(draft.saga, draft.state.copy(), draft.now)
-    trial.outputs, trial.data_changed = list(draft.outputs), draft.data_changed
+    """Take one input; if it cannot be taken, all is as it was before, but for what must be remembered of it.
+
+    The draft that is given is not changed; another is returned.
+    """
+    trial = draft.copy()
     try:
         note = _take(trial, given, believe)
     except Ignored as ignored:
-        return draft, ignored.reason, ignored.detail
+        return draft.copy(), ignored.reason, ignored.detail
     except ValidationError as error:
+        draft = draft.copy()
         draft.outputs.append(DeadLetter("schema", brief(error)))
         return draft, "deadletter", brief(error)
     except UserCodeRaised as raised:
+        draft = draft.copy()
         if not draft.state.live:  # a validator of a late reply; nothing waits for it any more
             return draft, "after-end", raised.detail.splitlines()[-1]
         draft.park(raised.reason, raised.step, raised.detail, holds=True)
         return draft, *_keep(draft, given, "parked")
     except Contradiction as contradiction:
+        draft = draft.copy()
         if not draft.state.live:
             draft.outputs.append(DeadLetter("contradiction", contradiction.detail))
             return draft, "contradiction", contradiction.detail

@@ -41,6 +41,11 @@ class Draft:
         self.data_changed = False
         self._model: BaseModel | None = None
 
+    def copy(self) -> Draft:
+        other = Draft(self.saga, self.state.copy(), self.now)
+        other.outputs, other.data_changed = list(self.outputs), self.data_changed
+        return other
+
     def step(self, name: str) -> Step[Any, Any]:
         return self.saga.steps[name]
 

@@ -193,7 +193,7 @@ def _with_raw(decision: Decision, record: StoredRecord | None) -> Decision:
 def _size(record: StoredRecord) -> int:
     size = len(record.key or b"") + len(record.value or b"")
     for name, value in record.headers:
-        size += len(name.encode()) + len(value)
+        size += (len(name) if name.isascii() else len(name.encode())) + len(value)
     return size
 
 
