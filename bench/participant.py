@@ -83,6 +83,7 @@ def command(number: int) -> Outgoing:
         "sagacommand": f"{instance}:pay:execute",
         "sagaaction": "execute",
         "sagaattempt": "1",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     }
     message = TakePayment(order_id=key, amount=number, card="tok_visa")
     data = message.model_dump(mode="json")

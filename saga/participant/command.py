@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -20,27 +20,24 @@ from saga.participant.participant import Handler
 
 REASON = 2_000  # characters of an error that go into a reply: enough to see what is wrong, never a record too large
 
+_time = lru_cache(maxsize=4)(iso_time)  # under load many answers are of the same millisecond
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Whom an answer goes to: what a reply echoes, read from the command's headers alone."""
+
+class Address(NamedTuple):
+    """Whom an answer goes to: what a reply echoes, read from the command's headers alone.
+
+    `key` is the saga's: the record's; or what the instance id says if the record has none that is text.
+    """
 
     record: StoredRecord
     service: str
+    key: str
     command_id: str
     instance: str
     action: str
     attempt: str
     subject: str
     traceparent: str
-
-    @property
-    def key(self) -> str:
-        """The saga's key: the record's; or what the instance id says if the record has none that is text."""
-        try:
-            return (self.record.key or b"").decode() or self.instance
-        except UnicodeDecodeError:
-            return self.instance
 
     def _answer(self, outcome: str, type: str, id: str, data: Any, now: int) -> Departure:
         attributes = {
@@ -51,7 +48,7 @@ class Address:
             "sagaoutcome": outcome,
             "traceparent": self.traceparent,
         }
-        event = CloudEvent(type, id, self.service, data, iso_time(now), self.subject, attributes)
+        event = CloudEvent(type, id, self.service, data, _time(now), self.subject, attributes)
         return Departure(events_topic(self.service), self.record.partition, event.record(self.record.key))
 
     def settled(self, outcome: str, message: Message | None, now: int, *, command_id: str = "") -> Departure:
@@ -59,7 +56,7 @@ class Address:
 
         `command_id`: the subject's, when the answer is kept as the execute's own.
         """
-        to = self if not command_id else replace(self, command_id=command_id, action=Action.EXECUTE)
+        to = self if not command_id else self._replace(command_id=command_id, action=Action.EXECUTE)
         type = message.__type__ if message else NOTHING
         data = message.model_dump(mode="json") if message else {}
         return to._answer(outcome, type, f"{to.command_id}:reply", data, now)
@@ -81,13 +78,12 @@ class Address:
         attributes = {"traceparent": self.traceparent}
         id = f"{self.command_id}:event:{number}"
         told = CloudEvent(
-            event.__type__, id, self.service, event.model_dump(mode="json"), iso_time(now), subject=key, attributes=attributes
+            event.__type__, id, self.service, event.model_dump(mode="json"), _time(now), subject=key, attributes=attributes
         )
         return Departure(events_topic(event.__service__), None, told.record(key.encode()))
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A command that can be handled. `decided`: when the saga first decided it, ms since 1970; `started`: its instance."""
 
     address: Address
@@ -113,6 +109,7 @@ def read_address(record: StoredRecord, fields: Mapping[str, str], service: str) 
     return Address(
         record=record,
         service=service,
+        key=_key(record) or ids[1],
         command_id=ids[0],
         instance=ids[1],
         action=fields.get("sagaaction", ""),
@@ -150,6 +147,13 @@ def read_command(address: Address, fields: Mapping[str, str], handlers: Mapping[
     return Received(
         address, handler, payload, action, subject_id, int(address.attempt), decided, _started(address.instance, decided)
     )
+
+
+def _key(record: StoredRecord) -> str:
+    try:
+        return (record.key or b"").decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _started(instance: str, decided: int) -> int:

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from saga.cloudevents import header_fields
 from saga.engine.messages import Message
@@ -29,7 +29,7 @@ from saga.errors import Unreadable
 from saga.log.base import Record, StoredRecord
 from saga.logs import Command, working_on
 from saga.participant.command import Address, Received, read_address, read_command
-from saga.participant.group import GroupCommit, Step
+from saga.participant.group import GroupCommit
 from saga.participant.inbox import Do, Inbox
 from saga.participant.outbox import MAX_RECORD, Departure
 from saga.participant.participant import Participant
@@ -48,11 +48,30 @@ AGAIN = 1.0  # seconds until a record is handled again that the kit itself faile
 logger = logging.getLogger("saga.participant")
 
 
-class Case(NamedTuple):
-    """A command in hand, and since when (s of the event loop)."""
+class Case:
+    """A command in hand, since a time (s of the event loop); and, if it is a plain one, its step of the group commit."""
 
-    received: Received
-    since: float
+    __slots__ = ("_execution", "received", "result", "since")
+    begun = False
+
+    def __init__(self, execution: Execution, received: Received, since: float) -> None:
+        self._execution = execution
+        self.received = received
+        self.since = since
+        self.result = ""
+
+    def run(self, inbox: Inbox) -> Answer:
+        return self._execution.run(self.received, (), inbox)
+
+    def done(self, answer: Answer) -> None:
+        self._execution.ran(self, answer)
+
+    def failed(self, error: Exception) -> None:
+        self._execution.raised(self, error)
+
+    def published(self) -> None:
+        """The reply is acknowledged."""
+        self._execution.answered(self)
 
 
 class Execution:
@@ -92,7 +111,7 @@ class Execution:
             address = read_address(record, fields, self._participant.name)
             if address is None:
                 raise Unreadable("no-address", "sagacommand, sagainstance and sagaattempt must say whom to answer")
-            case = Case(read_command(address, fields, self._participant.handlers), since)
+            case = Case(self, read_command(address, fields, self._participant.handlers), since)
         except Unreadable as error:
             self._start(record, address, partial(self._unreadable, record, since, address, error))
             return
@@ -107,8 +126,7 @@ class Execution:
         elif self._settlement.too_old(case.received.decided):
             self._start(record, address, partial(self._handle, case))
         else:
-            run = partial(self._run, case.received, ())
-            self._group.add(Step(case.received, run, partial(self._ran, case), partial(self._raised, case)))
+            self._group.add(case)
 
     def recall(self) -> list[StoredRecord]:
         """Give back what has not begun: these records are in hand no longer."""
@@ -126,15 +144,16 @@ class Execution:
 
     # How a command is carried to its answer
 
-    def _ran(self, case: Case, answer: Answer) -> None:
+    def ran(self, case: Case, answer: Answer) -> None:
         """A step of the group commit is committed, and was the whole command."""
         address = case.received.address
         if answer.repeated:
             self._start(address.record, address, partial(self._publish, case, answer))
         else:
-            self._relay.reply(answer.reply, partial(self._answered, case, answer.result))
+            case.result = answer.result
+            self._relay.reply(answer.reply, case.published)
 
-    def _raised(self, case: Case, error: Exception) -> None:
+    def raised(self, case: Case, error: Exception) -> None:
         address = case.received.address
         self._start(address.record, address, partial(self._handle, case, error))
 
@@ -180,16 +199,17 @@ class Execution:
             self._meter.on_duplicate(self._participant.name)
             await self._relay.take_over()  # whoever answered it may be gone, with its events still in the outbox
         await self._relay.replied(answer.reply)
-        self._answered(case, answer.result)
+        case.result = answer.result
+        self.answered(case)
 
-    def _answered(self, case: Case, result: str) -> None:
+    def answered(self, case: Case) -> None:
         """The answer is acknowledged."""
         seconds = asyncio.get_running_loop().time() - case.since
         command, address = case.received.handler.command.__type__, case.received.address
-        self._meter.on_command(self._participant.name, command, result, seconds)
+        self._meter.on_command(self._participant.name, command, case.result, seconds)
         if logger.isEnabledFor(logging.DEBUG):
             working_on.set(_named(address))
-            logger.debug("%s is answered %s", command, result)
+            logger.debug("%s is answered %s", command, case.result)
             working_on.set(None)
         self._finished(address.record)
 
@@ -247,7 +267,7 @@ class Execution:
                 return await self._run_async(received, called)
         except (Refused, Nothing) as no:
             return await self._group.do(received, partial(self._record, received, _checked(received, no)))
-        return await self._group.do(received, partial(self._run, received, called))
+        return await self._group.do(received, partial(self.run, received, called))
 
     def _begin(self, received: Received, inbox: Inbox) -> Answer | None:
         return self._settlement.begin(inbox, received)
@@ -269,7 +289,7 @@ class Execution:
                 raise TimeoutError(f"the call did not end within {within:g} s") from error
             raise
 
-    def _run(self, received: Received, called: Sequence[Any], inbox: Inbox) -> Answer:
+    def run(self, received: Received, called: Sequence[Any], inbox: Inbox) -> Answer:
         """Ask the table, run a `def` handler, settle: in the transaction, in a database thread."""
         arrival = self._settlement.arrive(inbox, received)
         if arrival.do is not Do.RUN:
@@ -278,7 +298,7 @@ class Execution:
         work.connection = inbox.connection
         working = working_on.set(_named(received.address))  # in this thread, which is the database's
         try:
-            with inbox.savepoint():
+            with inbox.savepoint:
                 message = _replied(received, received.handler.answer(received.payload, work, *called))
                 return self._settlement.settle(inbox, received, arrival, message, work.emitted)
         except (Refused, Nothing) as no:

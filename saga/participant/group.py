@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -31,17 +31,39 @@ T = TypeVar("T")
 LIMIT = 200  # steps in one transaction: past this the cost of the commit is spread thin, and the first only waits longer
 
 
-class Step(NamedTuple):
-    """Work for a transaction: `run` in a database thread; then `done` or `failed` on the event loop, once it is committed.
-
-    `run` must have undone what it did if it raises. `begun`: the command had other steps before, and cannot be given back.
-    """
+class Step(Protocol):
+    """Work for a transaction."""
 
     received: Received
-    run: Callable[[Inbox], Any]
-    done: Callable[[Any], None]
-    failed: Callable[[Exception], None]
-    begun: bool = False
+    begun: bool  # the command had other steps before, and cannot be given back
+
+    def run(self, inbox: Inbox) -> Any:
+        """In a database thread. If it raises, it must have undone what it did."""
+
+    def done(self, result: Any) -> None:
+        """On the event loop, once `run`'s work is committed."""
+
+    def failed(self, error: Exception) -> None:
+        """On the event loop, if `run` raised or could not be committed."""
+
+
+class Part:
+    """A step of a command that has begun already; whoever waits for it gets what `run` returned, or raised."""
+
+    begun = True
+
+    def __init__(self, received: Received, run: Callable[[Inbox], Any]) -> None:
+        self.received = received
+        self.run = run
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def done(self, result: Any) -> None:
+        if not self.answer.done():
+            self.answer.set_result(result)
+
+    def failed(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class GroupCommit:
@@ -64,18 +86,10 @@ class GroupCommit:
 
         Safe to cancel; the step may then have been committed or not.
         """
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        def done(result: T) -> None:
-            if not answer.done():
-                answer.set_result(result)
-
-        def failed(error: Exception) -> None:
-            if not answer.done():
-                answer.set_exception(error)
-
-        self.add(Step(received, run, done, failed, begun=True))
-        return await answer
+        part = Part(received, run)
+        self.add(part)
+        answer: T = await part.answer
+        return answer
 
     def recall(self) -> list[StoredRecord]:
         """Forget the steps of commands that have not begun; their records."""

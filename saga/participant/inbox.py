@@ -43,8 +43,7 @@ that; the runner answers `expired` for the others.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -64,7 +63,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.engine.interfaces import DBAPICursor
 
 from saga.engine.state import Action
 from saga.log.base import Headers, Record
@@ -178,6 +176,7 @@ class Inbox:
 
     def __init__(self, connection: Connection, ids: Collection[str]) -> None:
         self.connection = connection
+        self.savepoint = Savepoint(connection)
         self._asked = ids
         rows = connection.execute(_FIND, {"ids": list(ids)})
         self._rows = {id: Row(id, State(state), value, packed) for id, state, value, packed in rows}
@@ -203,33 +202,31 @@ class Inbox:
         for id in self._changed.keys() & self._stored:
             self.connection.execute(_UPDATE, {"was": id, **self._changed[id]})
 
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """What is done inside is undone if it raises. Raises Broken if the transaction is gone: a full disk rolls all of it back.
 
-        On the driver's own cursor, since SQLAlchemy's savepoint costs more than most handlers.
-        """
-        cursor = self.connection.connection.cursor()
-        cursor.execute("SAVEPOINT saga_handler")
+class Savepoint:
+    """`with savepoint:` what is done inside is undone if it raises; it can be used again and again in its transaction.
+
+    Raises Broken if the transaction is gone: a full disk rolls all of it back. On the driver's own cursor, since SQLAlchemy's way
+    costs more than most handlers.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._cursor = connection.connection.cursor()
+
+    def __enter__(self) -> None:
+        self._cursor.execute("SAVEPOINT saga_handler")
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         try:
-            yield
-        except BaseException:
-            _end(cursor, "ROLLBACK TO SAVEPOINT saga_handler", "RELEASE SAVEPOINT saga_handler")
-            raise
-        _end(cursor, "RELEASE SAVEPOINT saga_handler")
+            if error is not None:
+                self._cursor.execute("ROLLBACK TO SAVEPOINT saga_handler")
+            self._cursor.execute("RELEASE SAVEPOINT saga_handler")
+        except Exception as gone:
+            raise Broken(f"the transaction ended under its handler: {gone}") from gone
 
 
 class Broken(Exception):
     """The transaction that a savepoint was in is no more; nothing may be written as if it were."""
-
-
-def _end(cursor: DBAPICursor, *statements: str) -> None:
-    try:
-        for statement in statements:
-            cursor.execute(statement)
-        cursor.close()
-    except Exception as error:
-        raise Broken(f"the transaction ended under its handler: {error}") from error
 
 
 _FIND = select(table.c.id, table.c.state, table.c.reply_value, table.c.reply_headers).where(

@@ -85,7 +85,9 @@ def unpack(packed: bytes) -> Headers:
 def check(departure: Departure) -> None:
     """Raises Rejected for a record that Kafka would not take."""
     record = departure.record
-    size = len(record.key or b"") + len(record.value or b"") + sum(len(name) + len(raw) for name, raw in record.headers)
+    size = len(record.key or b"") + len(record.value or b"")
+    for name, raw in record.headers:
+        size += len(name) + len(raw)
     if size > MAX_RECORD:
         raise Rejected(f"a record for {departure.topic} has {size} bytes, more than the {MAX_RECORD} that may be published")
 

@@ -96,7 +96,7 @@ class Store:
         if self.sqlite and not self._one_writer.acquire(timeout=BUSY):
             raise Unavailable(f"another transaction of this process has not ended for {BUSY} s")
         try:
-            with self._engine.begin() as connection:
+            with self._begun("BEGIN IMMEDIATE") as connection:
                 connection.info.pop(_PUT, None)
                 yield connection
                 put = connection.info.pop(_PUT, False)
@@ -110,8 +110,8 @@ class Store:
     def read(self) -> Iterator[Connection]:
         """A connection for reading only; on SQLite it does not wait for writers. It blocks; on an event loop use `look`."""
         self._prepare()
-        with self._engine.connect() as connection:
-            yield connection.execution_options(saga_reads=True)
+        with self._begun("BEGIN") as connection:
+            yield connection
 
     async def run(self, function: Callable[[Connection], T]) -> T:
         """Run `function(connection)` in one transaction, in a database thread, and return what it returns."""
@@ -196,12 +196,24 @@ class Store:
         self._reading.shutdown()
         self._engine.dispose()
 
+    @contextmanager
+    def _begun(self, begin: str) -> Iterator[Connection]:
+        """A connection with a transaction. `begin`: how SQLite begins it.
+
+        A transaction that reads first and writes later fails at once if another wrote in between; one that will write says so. Said
+        here and not by a listener of the engine's: an engine with listeners takes a slower way for every statement.
+        """
+        with self._engine.begin() as connection:
+            if self.sqlite:
+                connection.exec_driver_sql(begin)
+            yield connection
+
     def _prepare(self) -> None:
         """Create the tables, once; several processes may do so at the same time."""
         with self._preparing:
             if self._prepared:
                 return
-            with self._engine.begin() as connection:
+            with self._begun("BEGIN IMMEDIATE") as connection:
                 if not self.sqlite:
                     connection.execute(_LOCK, {"numbers": [_CREATING]})
                 for metadata in (METADATA, self._tables):
@@ -243,14 +255,8 @@ def _sqlite_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver must not begin transactions on its own; `begun` does
+        connection.isolation_level = None  # the driver must not begin transactions on its own; `_begun` does
         for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={int(BUSY * 1000)}", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
-        # A transaction that reads first and writes later fails at once if another wrote in between; one that will write says so.
-        reads = connection.get_execution_options().get("saga_reads", False)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
