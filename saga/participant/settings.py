@@ -11,7 +11,7 @@ from typing import Protocol
 class Settings:
     """What may be set on a runner; the defaults suit a service that answers within a second.
 
-    concurrency   commands of different keys worked on at once
+    concurrency   commands with `calls` or an async handler, of different keys, worked on at once; the others share transactions
     in_flight     records read but not yet answered; reading stops at it, so memory is bounded
     tries         runs of a handler before the command is answered `failed` (the saga then retries with a longer back-off)
     first_retry   the pause after the first failed run; each further pause is three times as long

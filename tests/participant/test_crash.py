@@ -217,6 +217,24 @@ def test_a_process_that_stops_with_a_slow_key_in_hand_loses_none_of_its_commands
     drive(story)
 
 
+def test_commands_that_wait_for_a_turn_are_left_to_the_next_process(drive: Drive) -> None:
+    async def story(world: World) -> None:
+        doomed, payment = Payment(), Payment()
+        reached = dies_after_the_charge(doomed)
+        ids = [Ids(f"o-{n}") for n in range(20)]
+        await world.send(*(command(TakePayment(order_id=each.key, amount=7), each) for each in ids))
+        process = await world.start(doomed, Settings(concurrency=1, stop_within=timedelta(milliseconds=100)))
+        await asyncio.wait_for(reached.wait(), 10)
+        await process.end()
+        assert len(doomed.gateway.asked) == 1, "one had its turn, the others were given back"
+        await world.start(payment)
+        for each in ids:
+            assert outcome(await world.reply(each.command())) == "done payment.taken.v1"
+        assert len(await world.rows(payments)) == len(ids)
+
+    drive(story)
+
+
 def test_two_processes_share_the_work_of_one_database(drive: Drive) -> None:
     async def story(world: World) -> None:
         payment = Payment()

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from datetime import timedelta
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
 from saga.cloudevents import header_fields
 from saga.log.base import Record
@@ -287,6 +287,42 @@ def test_one_bad_command_of_a_shared_transaction_harms_no_other(drive: Drive) ->
         await world.until(29, type="payment.noted.v1")
         (failed,) = await world.until(1, sagaoutcome="failed")
         assert "null" in data(failed)["reason"].lower()
+        assert sorted(int(row.note) for row in await world.rows(notes)) == [n for n in range(30) if n != 13]
+
+    drive(story)
+
+
+def test_copies_of_a_command_in_one_transaction_have_one_effect(drive: Drive) -> None:
+    async def story(world: World) -> None:
+        payment, ids = Payment(), Ids("o-1")
+        copy = command(NotePayment(note="x"), ids)
+        for partition in range(PARTITIONS):  # there before the process starts, so that it takes them together
+            await world.send(copy, partition=partition)
+        await world.start(payment)
+        replies = await world.until(PARTITIONS, sagacommand=ids.command(), type="payment.noted.v1")
+        assert len({(reply.value, reply.headers) for reply in replies}) == 1
+        assert payment.runs == [ids.command()]
+        assert len(await world.rows(notes)) == 1
+
+    drive(story)
+
+
+def test_a_transaction_that_ends_under_a_handler_writes_nothing_for_anybody_else_either(drive: Drive) -> None:
+    """As a full disk ends it: what ran before is undone with it, so it must not be answered as done."""
+
+    async def story(world: World) -> None:
+        payment = Payment()
+
+        def end_it(cmd: NotePayment, work: Work) -> None:
+            if cmd.note == "13":
+                work.execute(text("ROLLBACK"))
+
+        payment.before_note = end_it
+        await world.send(*(command(NotePayment(note=str(n)), Ids(f"o-{n}")) for n in range(30)))
+        await world.start(payment, QUICK)
+        await world.until(29, type="payment.noted.v1")
+        (failed,) = await world.until(1, sagaoutcome="failed")
+        assert "ended under its handler" in data(failed)["reason"]
         assert sorted(int(row.note) for row in await world.rows(notes)) == [n for n in range(30) if n != 13]
 
     drive(story)
