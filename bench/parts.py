@@ -54,7 +54,7 @@ class Bench:
 
     async def latency(self) -> list[dict[str, Any]]:
         async with self._shop("latency") as (stage, log):
-            return [await latency(stage, log, rate, seconds) for rate, seconds in self.sizes.rates.items()]
+            return [await latency(stage, log, rate, seconds, self.broker) for rate, seconds in self.sizes.rates.items()]
 
     async def saturated(self) -> dict[str, Any]:
         async with self._shop("saturated") as (stage, log):

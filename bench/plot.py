@@ -30,13 +30,14 @@ def draw(found: dict[str, Any], file: Path) -> None:
     """Draw a run of all parts."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with pyplot.rc_context(STYLE):  # type: ignore[arg-type]
-        figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(13, 4.2), width_ratios=(1.5, 1, 1.1), layout="constrained")
+        figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(13, 4.2), width_ratios=(1.6, 0.9, 1))
         _latency(left, found["latency"])
         _cost(middle, found["saturated"])
         _floor(right, found["floor"])
         on = found["machine"]
         about = f"{on['cores']} cores for everything · Kafka {on['kafka']} · Python {on['python']} · {on['date']}"
-        figure.supxlabel(about, fontsize=8, color=QUIET)
+        figure.subplots_adjust(left=0.03, right=0.98, top=0.86, bottom=0.2, wspace=0.16)
+        figure.text(0.03, 0.03, about, fontsize=8, color=QUIET)
         figure.savefig(file, dpi=160)
         pyplot.close(figure)
 
@@ -50,20 +51,23 @@ def _plain(axes: Axes, title: str) -> None:
 
 
 def _latency(axes: Axes, found: list[dict[str, Any]]) -> None:
-    _plain(axes, "From start to end of a saga, ms")
+    _plain(axes, "From start to end of a saga, ms (log scale)")
     width = 0.26
     for shade, name, shift in zip(SHADES, ("p50", "p95", "p99"), (-width, 0.0, width), strict=True):
         values = [each["ms"][name] for each in found]
         bars = axes.bar([at + shift for at in range(len(found))], values, width * 0.92, color=shade, label=name)
         axes.bar_label(bars, [_short(value) for value in values], padding=2, fontsize=8, color=QUIET)
     axes.set_yscale("log")
-    axes.margins(y=0.12)
+    axes.set_ylim(1, 3 * max(each["ms"]["p99"] for each in found))
+    axes.margins(x=0.02)
+    axes.yaxis.set_visible(False)  # every bar says its value
     axes.set_xticks(range(len(found)), [f"{each['rate']}/s" for each in found])
     axes.legend(frameon=False, ncols=3, loc="upper left", fontsize=9)
 
 
 def _cost(axes: Axes, found: dict[str, Any]) -> None:
     _plain(axes, "Processor time of a saga, ms")
+    axes.yaxis.set_visible(False)
     spent: dict[str, float] = {}
     for role, ms in found["cpu"].items():
         spent[role.partition("-")[0]] = spent.get(role.partition("-")[0], 0.0) + ms
@@ -73,22 +77,26 @@ def _cost(axes: Axes, found: dict[str, Any]) -> None:
         if ms > 0.03 * found["cpu_total"]:
             axes.text(0.3, bottom + ms / 2, f"{role} {ms:.2f}", va="center", fontsize=9, color=INK)
         bottom += ms
-    axes.set_xlim(-0.4, 1.1)
-    axes.set_xticks([0], [f"{found['sagas_per_second']:,.0f} sagas/s\nwhen saturated"])
+    axes.set_xlim(-0.3, 1.0)
+    axes.set_xticks([])
+    axes.set_xlabel(
+        f"{found['cpu_total']:.2f} ms in all, at {found['sagas_per_second']:,.0f} sagas a second", loc="left", fontsize=9
+    )
 
 
 def _floor(axes: Axes, found: dict[str, Any]) -> None:
-    _plain(axes, "Sagas a second, no databases")
+    _plain(axes, "Sagas a second, without databases")
     rounds = found["rounds"]
-    sides = {"floor": "the floor:\nbroker and client alone", "orchestrator": "orchestrator"}
+    sides = {"floor": "floor (no engine)", "orchestrator": "orchestrator"}
     for at, side in enumerate(sides):
         each = [one[side]["sagas_per_second"] for one in rounds]
         axes.bar([at], [median(each)], 0.5, color=COLOURS[side])
-        axes.plot([at] * len(each), each, "o", color=INK, markersize=3, alpha=0.5)
-        axes.annotate(f"{median(each):,.0f}", (at, max(each)), (0, 6), textcoords="offset points", ha="center", fontsize=9)
+        axes.plot([at] * len(each), each, "o", color=INK, markeredgecolor="white", markersize=5)
+        axes.annotate(f"{median(each):,.0f}", (at, max(each)), (0, 7), textcoords="offset points", ha="center", fontsize=9)
     axes.set_xticks(range(2), sides.values())
-    axes.margins(y=0.15)
-    axes.set_xlabel(f"{found['throughput_ratio']:.0%} of the floor (median of rounds in turn)", fontsize=9)
+    axes.margins(x=0.1, y=0.15)
+    axes.yaxis.set_visible(False)
+    axes.set_xlabel(f"{found['throughput_ratio']:.0%} of the floor", loc="left", fontsize=9)
 
 
 def _short(value: float) -> str:

@@ -10,20 +10,33 @@ import psutil  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 
 
-def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:
-    """User and system time of each process so far, all its threads; the kernel counts in ticks of 10 ms."""
-    found = {}
-    for role, pid in pids.items():
-        times = psutil.Process(pid).cpu_times()
-        found[role] = times.user + times.system
-    return found
+class Spending:
+    """The processor time of processes since this was made, by role: user and system, all threads, in ticks of 10 ms."""
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self._processes = {role: psutil.Process(pid) for role, pid in pids.items()}
+        self._before, self._machine_before = self._read(), _machine()
+
+    def seconds(self) -> dict[str, float]:
+        return {role: now - self._before[role] for role, now in self._read().items()}
+
+    def others(self) -> float:
+        """The share of the machine, 0 to 1, that went to processes that are not among these.
+
+        Above a few hundredths the machine was not the bench's alone, and what it took the time of is too slow.
+        """
+        worked, there_was = (now - before for now, before in zip(_machine(), self._machine_before, strict=True))
+        return max(0.0, worked - sum(self.seconds().values())) / max(there_was, 0.01)
+
+    def _read(self) -> dict[str, float]:
+        return {role: sum(process.cpu_times()[:2]) for role, process in self._processes.items()}
 
 
-def machine_seconds() -> tuple[float, float]:
+def _machine() -> tuple[float, float]:
     """The time that all cores together have worked so far, for whomever, and the time there was."""
     times = psutil.cpu_times()
-    idle = times.idle + getattr(times, "iowait", 0.0)
-    return sum(times[:8]) - idle, sum(times[:8])  # guests' time, which may follow, is in the first already
+    there_was = sum(times[:8])  # guests' time, which may follow, is in the first already
+    return there_was - times.idle - getattr(times, "iowait", 0.0), there_was
 
 
 def memory_bytes(pid: int) -> int:

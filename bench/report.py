@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Table
 
@@ -21,7 +21,15 @@ END = "<!-- /bench -->"
 TOO_BUSY = 0.05  # share of the machine that others had, above which the throughput is not what this machine can do
 KEPT_UP_SECONDS = 3.0  # a system that keeps up with a rate has ended all sagas so soon after the last start
 
-Row = tuple[str, str]
+Row = tuple[str, ...]
+
+
+class Section(NamedTuple):
+    """Some numbers with their title: `rows` under `columns`, whose first is the title."""
+
+    columns: Row
+    rows: Sequence[Row]
+    others: float = 0.0  # the share of the machine that other processes had meanwhile
 
 
 def machine() -> dict[str, str | int]:
@@ -49,9 +57,9 @@ def _processor() -> str:
 # --- rows -----------------------------------------------------------------------------------------------------------------------------
 
 
-def sections(found: dict[str, Any]) -> Iterable[tuple[str, Sequence[Row]]]:
-    """The numbers that were measured, as titles and rows of two columns."""
-    makers: dict[str, Callable[[Any], tuple[str, Sequence[Row]]]] = {
+def sections(found: dict[str, Any]) -> Iterable[Section]:
+    """The numbers that were measured."""
+    makers: dict[str, Callable[[Any], Section]] = {
         "saturated": _saturated,
         "latency": _latency,
         "floor": _floor,
@@ -63,77 +71,92 @@ def sections(found: dict[str, Any]) -> Iterable[tuple[str, Sequence[Row]]]:
             yield make(found[part])
 
 
-def _saturated(found: dict[str, Any]) -> tuple[str, Sequence[Row]]:
+def _saturated(found: dict[str, Any]) -> Section:
     commit, append = found["commit_inputs"], found["append_ms"]
-    rows = [("completed sagas", f"{found['sagas_per_second']:,.0f} a second")]
-    rows += [(f"processor time of a saga: {role}", f"{ms:.2f} ms") for role, ms in found["cpu"].items()]
-    rows += [
-        ("processor time of a saga: all together", f"{found['cpu_total']:.2f} ms"),
+    rows = [
+        ("completed sagas", f"{found['sagas_per_second']:,.0f} a second"),
+        ("processor time of a saga, all processes", f"{found['cpu_total']:.2f} ms"),
+        *((f"… {role}", f"{ms:.2f} ms") for role, ms in found["cpu"].items()),
         ("inputs decided by one commit", f"{commit['mean']:.0f} (p95 {commit['p95']:.0f})"),
         ("one commit", f"{append['mean']:.1f} ms (p95 {append['p95']:.1f} ms)"),
     ]
-    return "Saturated", [*rows, *_disturbed([found["others"]])]
+    return Section((f"Saturated: {found['in_flight']:,} in flight", ""), rows, found["others"])
 
 
-def _latency(found: list[dict[str, Any]]) -> tuple[str, Sequence[Row]]:
+def _latency(found: list[dict[str, Any]]) -> Section:
     def row(each: dict[str, Any]) -> Row:
-        ms, kept_up = each["ms"], each["drained_seconds"] < KEPT_UP_SECONDS
-        text = f"p50 {ms['p50']:,.0f} ms, p95 {ms['p95']:,.0f} ms, p99 {ms['p99']:,.0f} ms"
-        return f"{each['rate']} sagas a second", text if kept_up else f"more than it can do ({text})"
+        late = each["drained_seconds"] > KEPT_UP_SECONDS
+        name = f"{each['rate']} sagas a second" + (", more than it can do" if late else "")
+        return (name, *(f"{each['ms'][share]:,.0f} ms" for share in ("p50", "p95", "p99")))
 
-    return "From start to end", [row(each) for each in found]
+    return Section(("From start to end of a saga", "p50", "p95", "p99"), [row(each) for each in found], _worst(found))
 
 
-def _floor(found: dict[str, Any]) -> tuple[str, Sequence[Row]]:
-    def middle(side: str, of: str) -> float:
-        return median([float(each[side]["cpu"][side] if of == "cpu" else each[side][of]) for each in found["rounds"]])
+def _floor(found: dict[str, Any]) -> Section:
+    rounds = found["rounds"]
+
+    def row(name: str, of: Callable[[str, dict[str, Any]], float], text: str) -> Row:
+        return name, *(format(median(of(side, each[side]) for each in rounds), text) for side in ("orchestrator", "floor"))
 
     rows = [
-        (side, f"{middle(side, 'sagas_per_second'):,.0f} a second, {middle(side, 'cpu'):.2f} ms of its own processor time a saga")
-        for side in ("orchestrator", "floor")
+        (
+            *row("completed sagas a second", lambda _, measured: measured["sagas_per_second"], ",.0f"),
+            f"{found['throughput_ratio']:.0%}",
+        ),
+        (
+            *row("its own processor time of a saga, ms", lambda side, measured: measured["cpu"][side], ".2f"),
+            _times(found["cpu_ratio"]),
+        ),
+        (
+            *row("… of all processes, ms", lambda _, measured: sum(measured["cpu"].values()), ".2f"),
+            _times(found["cpu_total_ratio"]),
+        ),
     ]
-    rows.append(("throughput, of the floor's", f"{found['throughput_ratio']:.0%}"))
-    rows.append(("processor time of all processes", f"{found['cpu_total_ratio']:.1f} times the floor's"))
-    return "Against the floor", [*rows, *_disturbed([side["others"] for each in found["rounds"] for side in each.values()])]
+    columns = ("Against the floor (no databases)", "orchestrator", "floor", "ratio")
+    return Section(columns, rows, _worst([side for each in rounds for side in each.values()]))
 
 
-def _takeover(found: dict[str, Any]) -> tuple[str, Sequence[Row]]:
-    def seconds(name: str) -> str:
-        return " and ".join(f"{each[name] / 1000:.2f}" for each in found["rounds"]) + " s"
-
-    title = f"After kill -9 (session time-out {found['session_seconds']:.0f} s)"
+def _takeover(found: dict[str, Any]) -> Section:
     names = {
         "given": "its partitions are given to the other",
         "first_claim": "the first is claimed",
         "first_decision": "the first decision on one",
         "last_decision": "decisions on all",
     }
-    return title, [(text, seconds(name)) for name, text in names.items()]
+    rows = [(text, *(f"{each[name] / 1000:.2f} s" for each in found["rounds"])) for name, text in names.items()]
+    counted = [f"round {number}" for number, _ in enumerate(found["rounds"], 1)]
+    return Section((f"After kill -9 (session time-out {found['session_seconds']:.0f} s)", *counted), rows)
 
 
-def _memory(found: dict[str, Any]) -> tuple[str, Sequence[Row]]:
+def _memory(found: dict[str, Any]) -> Section:
     restore, size = found["restore"], found["bytes_per_instance"]
-    return f"With {found['instances']:,} live instances", [
-        ("memory of one", f"{size['started'] / 1024:.1f} KiB; after a restore {size['restored'] / 1024:.1f} KiB"),
+    rows = [
+        ("memory of one", f"{size['started'] / 1024:.1f} KiB"),
+        ("… after a restore", f"{size['restored'] / 1024:.1f} KiB"),
         ("starts decided", f"{found['starts_per_second']:,.0f} a second"),
-        ("restore of all", f"{restore['seconds']:.1f} s, {restore['records_per_second']:,.0f} records a second"),
+        ("restore of all", f"{restore['seconds']:.1f} s"),
+        ("… records folded", f"{restore['records_per_second']:,.0f} a second"),
     ]
+    return Section((f"With {found['instances']:,} live instances", ""), rows)
 
 
-def _disturbed(others: Sequence[float]) -> Sequence[Row]:
-    worst = max(others)
-    return [] if worst < TOO_BUSY else [("the machine was not the bench's alone", f"others took up to {worst:.0%} of it")]
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} ×"
+
+
+def _worst(measured: Sequence[dict[str, Any]]) -> float:
+    return max(float(each["others"]) for each in measured)
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------------------------
 
 
 def tables(found: dict[str, Any]) -> Iterable[Table]:
-    for title, rows in sections(found):
-        table = Table(title=title, title_justify="left", show_header=False, min_width=72)
-        table.add_column(ratio=1)
-        table.add_column(justify="right")
-        for row in rows:
+    for section in sections(found):
+        table = Table(min_width=76, caption=_remark(section), caption_justify="left", caption_style="yellow")
+        for number, column in enumerate(section.columns):
+            table.add_column(column, justify="right" if number else "left", ratio=None if number else 1)
+        for row in section.rows:
             table.add_row(*row)
         yield table
 
@@ -145,9 +168,22 @@ def markdown(found: dict[str, Any]) -> str:
         f"Kafka {on['kafka']}, aiokafka {on['aiokafka']}; commit {on['commit']}, {on['date']}.",
         "",
     ]
-    for title, rows in sections(found):
-        lines += [f"| {title} | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows), ""]
+    for section in sections(found):
+        marks = "|".join(["---", *["---:"] * (len(section.columns) - 1)])
+        lines += [_line(section.columns), f"|{marks}|", *map(_line, section.rows), ""]
+        if remark := _remark(section):
+            lines += [remark, ""]
     return "\n".join(lines)
+
+
+def _line(cells: Row) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _remark(section: Section) -> str:
+    if section.others < TOO_BUSY:
+        return ""
+    return f"Other processes took up to {section.others:.0%} of the machine meanwhile: this is not what it can do."
 
 
 def write(found: dict[str, Any], page: Path) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.load import Load
-from bench.readings import Histogram, cpu_seconds, machine_seconds
+from bench.readings import Histogram, Spending
 from bench.stage import Stage
 from saga.log.base import Log
 
@@ -23,11 +23,7 @@ TURN_SECONDS = 120.0  # the longest that one turn may take
 
 @dataclass(frozen=True)
 class Throughput:
-    """`cpu`: milliseconds of processor time of each process for one saga; "load" is this process.
-
-    `others`: the share of the machine's processor time that went to processes that are not ours. Above a few hundredths the machine
-    was not the bench's alone, and the throughput is too low.
-    """
+    """`cpu`: milliseconds of processor time of each process for one saga; "load" is this process. `others`: see Spending."""
 
     sagas_per_second: float
     seconds: float
@@ -68,15 +64,13 @@ async def throughput(stage: Stage, log: Log, loop: Closed) -> Throughput:
 
 async def _window(load: Load, pids: Mapping[str, int], loop: Closed) -> Throughput:
     clock = asyncio.get_running_loop().time
-    cpu, machine, before, began, turn = cpu_seconds(pids), machine_seconds(), len(load.ended), clock(), 1
+    spending, before, began, turn = Spending(pids), len(load.ended), clock(), 1
     while clock() - began < loop.seconds:
         turn += 1
         await _turns(load, turn * loop.in_flight)
-    took, done, now, machine_now = clock() - began, len(load.ended) - before, cpu_seconds(pids), machine_seconds()
-    spent = {role: now[role] - cpu[role] for role in pids}
-    worked, there_was = machine_now[0] - machine[0], machine_now[1] - machine[1]
-    others = max(0.0, worked - sum(spent.values())) / there_was
-    return Throughput(done / took, took, {role: 1000 * seconds / done for role, seconds in spent.items()}, others)
+    took, done = clock() - began, len(load.ended) - before
+    each = {role: 1000 * seconds / done for role, seconds in spending.seconds().items()}
+    return Throughput(done / took, took, each, spending.others())
 
 
 async def _turns(load: Load, ended: int) -> None:

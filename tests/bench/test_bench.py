@@ -36,8 +36,9 @@ def on_files(folder: Path) -> Config:
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_measures_something_and_has_a_table(part: str, tmp_path: Path) -> None:
     found = measured(part, on_files(tmp_path), tmp_path)
-    ((_, rows),) = sections({part: found})
-    assert rows, f"{part} is measured, but not shown"
+    (section,) = sections({part: found})
+    assert section.rows, f"{part} is measured, but not shown"
+    assert all(len(row) == len(section.columns) for row in section.rows), "a row does not fit its table"
     if part == "latency":
         assert found[0]["sagas"] == 20, "a start went without its end"
     elif part == "saturated":
@@ -129,4 +130,10 @@ def test_the_picture_can_be_drawn(tmp_path: Path) -> None:
 
 
 def _latency(rate: int) -> dict[str, Any]:
-    return {"rate": rate, "sagas": 10, "ms": {"p50": 10.0, "p95": 20.0, "p99": 2000.0, "max": 3000.0}, "drained_seconds": 0.1}
+    return {
+        "rate": rate,
+        "sagas": 10,
+        "ms": {"p50": 10.0, "p95": 20.0, "p99": 2000.0, "max": 3000.0},
+        "drained_seconds": 0.1,
+        "others": 0.0,
+    }
