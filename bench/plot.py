@@ -58,7 +58,7 @@ def _latency(axes: Axes, found: list[dict[str, Any]]) -> None:
         bars = axes.bar([at + shift for at in range(len(found))], values, width * 0.92, color=shade, label=name)
         axes.bar_label(bars, [_short(value) for value in values], padding=2, fontsize=8, color=QUIET)
     axes.set_yscale("log")
-    axes.set_ylim(1, 3 * max(each["ms"]["p99"] for each in found))
+    axes.set_ylim(1, 6 * max(each["ms"]["p99"] for each in found))
     axes.margins(x=0.02)
     axes.yaxis.set_visible(False)  # every bar says its value
     axes.set_xticks(range(len(found)), [f"{each['rate']}/s" for each in found])
