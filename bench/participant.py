@@ -69,7 +69,7 @@ def service(bare: bool) -> Participant:
     @payment.handles(TakePayment)
     def take(cmd: TakePayment, work: Work) -> PaymentTaken:
         if not bare:
-            work.execute(insert(payments).values(order_id=cmd.order_id, amount=cmd.amount))
+            work.execute(insert(payments), {"order_id": cmd.order_id, "amount": cmd.amount})
         return PaymentTaken(order_id=cmd.order_id, payment_id=work.command_id, amount=cmd.amount)
 
     return payment

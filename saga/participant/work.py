@@ -56,6 +56,9 @@ class Work:
     def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run a SQLAlchemy Core statement inside the command's own transaction; for `def` handlers.
 
+        `execute(insert(payments), {"amount": 7})` is the quick way to write a row: with `.values(amount=7)` SQLAlchemy looks through
+        the statement for its values each time, which takes about as long as everything the kit itself does for a command.
+
         Raises RuntimeError outside a transaction: in `calls`, which run before it, and in an `async def` handler.
         """
         if self.connection is None:
