@@ -1,4 +1,5 @@
-"""The command line: `saga new`, `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga replay`, `saga retry`.
+"""The command line: `saga new`, `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga replay`, `saga retry`,
+`saga publish`.
 
 Data goes to stdout, messages to stderr; -o json gives one array, -o jsonl a line for each of its values.
 Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
@@ -7,6 +8,7 @@ Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -178,6 +180,24 @@ def retry(
     chosen = Chosen(key, Filter(saga, Shown.PARKED, step, reason), yes)
     act = Act(who or login_name(), why.strip(), rate, wait)
     _run(_with_tool(output, {}, lambda tool: tool.retry(chosen, act)))
+
+
+@cli.command()
+def publish(
+    type: Annotated[str, typer.Argument(help="of the event, e.g. order.placed.v1", show_default=False)],
+    data: Annotated[str, typer.Argument(help="its data, as JSON", show_default=False)],
+    app: AppOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Publish an event that starts a saga, in place of the service that it belongs to.
+
+    Exit code 1 if the data is not valid for a saga that starts on it, 2 if none does. The same data again changes nothing.
+    """
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise Misconfigured(f"the data is not JSON: {error}") from None
+    _run(_with_tool(output, dict(_app(app).book.sagas), lambda tool: tool.publish(type, value)))
 
 
 # --- topics -------------------------------------------------------------------------------------------------------------------------

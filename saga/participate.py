@@ -1,21 +1,71 @@
 """A service's process: its participants at work, and what operators ask of it over HTTP.
 
-await participate({payment: Store("sqlite:///payment.db", tables=TABLES)}, Config.read(), stop)
+if __name__ == "__main__":
+    serve({payment: Store("sqlite:///payment.db", tables=TABLES)})          # the whole program
+
+await participate({payment: store}, config, stop)                           # beside an HTTP API of the service, say
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
 
 from saga.config import Config
 from saga.connect import open_log
+from saga.errors import Misconfigured, SagaError
+from saga.logs import set_up
 from saga.metrics import ParticipantMetrics
 from saga.ops.http import participant_application, serving
 from saga.participant import Participant, ParticipantRunner, Store
 
 logger = logging.getLogger("saga.participant")
+
+
+def serve(services: Mapping[Participant, Store]) -> None:
+    """The whole program of a service: take commands for these participants until SIGTERM or Ctrl-C, then close the stores.
+
+    Settings are those of `saga.config`. If the log or an address cannot be had, the process ends with exit code 1 and a line
+    that says so.
+    """
+
+    async def work(stop: asyncio.Event) -> None:
+        try:
+            await participate(services, Config.read(), stop)
+        finally:
+            for store in services.values():
+                store.close()
+
+    if code := until_told(work, ", ".join(participant.name for participant in services)):
+        sys.exit(code)
+
+
+def until_told(work: Callable[[asyncio.Event], Awaitable[None]], name: str) -> int:
+    """Run `work(stop)` until it ends, or SIGTERM or Ctrl-C sets `stop`; the exit code of the process. Errors of ours are told in a line."""
+    try:
+        config = Config.read()
+    except Misconfigured as mistake:
+        print(f"{name} stops: {mistake}", file=sys.stderr)
+        return 1
+    set_up(config.logs, config.logs_level)
+
+    async def program() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await work(stop)
+
+    failed: list[BaseException] = []
+    try:
+        asyncio.run(program())
+    except* (SagaError, OSError) as group:
+        failed = _leaves(group)
+    for error in failed:
+        logger.error("%s stops: %s: %s", name, type(error).__name__, error)
+    return 1 if failed else 0
 
 
 async def participate(services: Mapping[Participant, Store], config: Config, stop: asyncio.Event) -> None:
@@ -49,3 +99,10 @@ async def participate(services: Mapping[Participant, Store], config: Config, sto
 def label_names(participant: Participant) -> set[str]:
     """Whatever may be the value of a metric's label: the participant's own name, and the commands that it handles."""
     return {participant.name, *participant.handlers}
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

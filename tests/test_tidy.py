@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.connect": {"saga.log", *CONFIGURED},  # the one place that chooses an adapter
     "saga.ops": {"saga.runtime", "saga.metrics", *PARTS},
     "saga.orchestrate": {"saga.app", "saga.connect", "saga.ops", "saga.topics", *(WHOLE - {"saga.log"})},
-    "saga.participate": {"saga.connect", "saga.ops", "saga.participant", "saga.config", "saga.metrics"},
+    "saga.participate": {"saga.connect", "saga.errors", "saga.logs", "saga.ops", "saga.participant", "saga.config", "saga.metrics"},
     "saga.new": {"saga.errors"},
     "saga.testing": {"saga.app", "saga.ops", "saga.topics", *WHOLE},
     "saga.cli": {"saga.logs", "saga.app", "saga.connect", "saga.new", "saga.ops", "saga.orchestrate", "saga.topics", *CONFIGURED},

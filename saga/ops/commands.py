@@ -24,6 +24,7 @@ from saga.ops.listing import HEADINGS, Filter, Listing, as_json, cells, listing
 from saga.ops.look import History, Journals, Moment
 from saga.ops.operate import Act, Answer, Came, Operator, Target
 from saga.ops.output import FAILED, OK, PROBLEMS, Format, Output
+from saga.ops.publish import publish
 from saga.ops.story import Tone, cause, consequences, story, tone_of
 from saga.ops.why import why
 from saga.ops.words import plain
@@ -115,6 +116,19 @@ class Tool:
                 ", ".join(f"{sum(a.came is came for a in answers)} {came}" for came in Came if any(a.came is came for a in answers))
             )
         return _exit_code(answers)
+
+    async def publish(self, type: str, data: Any) -> int:
+        published = await publish(self.log, self.sagas, type, data)
+        if self.output.for_people:
+            self.output.text(
+                f"{type} is in {published.to.topic}, for {', '.join(f'{saga} {plain(key)}' for saga, key in published.instances)}"
+            )
+        else:
+            instances = [{"saga": saga, "key": key} for saga, key in published.instances]
+            self.output.values(
+                [{"id": published.id, "topic": published.to.topic, "partition": published.to.partition, "for": instances}]
+            )
+        return OK
 
     # --- its pieces -------------------------------------------------------------------------------------------------------------------
 

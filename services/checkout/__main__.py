@@ -8,8 +8,9 @@ import importlib.util
 import sys
 
 from saga import Misconfigured
+from saga.participate import until_told
 from services.checkout import gateway, inventory, order, payment, shipping
-from services.checkout.process import Service, main, run_service
+from services.checkout.process import Service, run_service
 from services.checkout.settings import REACTORS, SERVICES
 
 DEFINITIONS: dict[str, Service] = {
@@ -31,7 +32,7 @@ def start() -> int:
         else:
             await (gateway.run(stop) if name == "gateway" else run_service(DEFINITIONS[name], stop))
 
-    return main(work, name)
+    return until_told(work, name)
 
 
 async def _react(name: str, stop: asyncio.Event) -> None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, MetaData
 from starlette.types import ASGIApp
 
-from saga import Misconfigured, Participant, SagaError, Store
+from saga import Participant, Store
 from saga.config import Config
-from saga.logs import set_up
 from saga.participate import participate
 from services.checkout.settings import SETTINGS
 from services.checkout.web import serve
@@ -48,35 +44,3 @@ async def run_service(service: Service, stop: asyncio.Event) -> None:
         if service.close:
             await service.close()
         store.close()
-
-
-def main(work: Callable[[asyncio.Event], Awaitable[None]], name: str) -> int:
-    """Run `work(stop)` until it ends or a signal asks it to; the process's exit code."""
-    try:
-        config = Config.read()
-    except Misconfigured as mistake:
-        print(f"{name} stops: {mistake}", file=sys.stderr)
-        return 1
-    set_up(config.logs, config.logs_level)
-
-    async def until_told() -> None:
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        await work(stop)
-
-    failed: list[BaseException] = []
-    try:
-        asyncio.run(until_told())
-    except* (SagaError, OSError) as group:
-        failed = _leaves(group)
-    for error in failed:
-        logging.error("%s stops: %s: %s", name, type(error).__name__, error)
-    return 1 if failed else 0
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found

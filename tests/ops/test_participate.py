@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -75,6 +79,49 @@ def test_an_address_that_cannot_be_had_names_its_setting(tmp_path: Path) -> None
 
     with pytest.raises(Misconfigured, match="SAGA_PARTICIPANT_HTTP must be host:port, not '8080'"):
         asyncio.run(scene())
+
+
+PROGRAM = """
+from saga import Participant, Store
+from saga.participate import serve
+
+serve({Participant("echo"): Store("sqlite:///echo.db")})
+"""
+
+
+def program(folder: Path, **settings: str) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SAGA_")} | settings
+    line = [sys.executable, "-c", PROGRAM]
+    return subprocess.Popen(line, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_of_one_line_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signals) -> None:
+    with program(tmp_path, SAGA_LOG="file:log") as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        assert "metrics and health of echo on http://127.0.0.1:" in first
+        process.send_signal(number)
+        assert process.wait(30) == 0, process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"SAGA_LOG": "folder"}, "echo stops: SAGA_LOG='folder' is neither"),
+        (
+            {"SAGA_LOG": "file:log", "SAGA_PARTICIPANT_HTTP": "8080"},
+            "echo stops: Misconfigured: SAGA_PARTICIPANT_HTTP must be host:port",
+        ),
+        ({"SAGA_BOOTSTRAP": "127.0.0.1:1", "SAGA_TIMEOUT_SECONDS": "1"}, "echo stops: Unavailable: "),
+    ],
+)
+def test_a_program_that_cannot_serve_says_why_in_a_line(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+    with program(tmp_path, **settings) as process:
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert said in error
+    assert "Traceback" not in error
 
 
 def test_commands_are_counted_under_names_that_are_known() -> None:

@@ -1,0 +1,49 @@
+"""An event that starts sagas, published by hand: for a first try, or for what a service could not say itself.
+
+It goes where its service's own would go, and a repetition is harmless for the same reason: the key is known already (S6).
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from saga.cloudevents import CloudEvent, iso_time
+from saga.engine.book import start_key
+from saga.engine.definition import Saga
+from saga.engine.messages import topic_of
+from saga.errors import Misconfigured
+from saga.log.base import Log, Outgoing, TopicPartition
+from saga.log.partition import home
+from saga.ops.operate import SOURCE
+
+
+class Published(NamedTuple):
+    """Where the event went, and the instances (saga, key) that it is for."""
+
+    id: str
+    to: TopicPartition
+    instances: Sequence[tuple[str, str]]
+
+
+async def publish(log: Log, sagas: Mapping[str, Saga[Any, Any]], type: str, data: Any) -> Published:
+    """Publish an event of this type; `data` is what its JSON says.
+
+    Raises Misconfigured if it starts none of these sagas or its topic is not there, Unreadable if one of them cannot take it,
+    Unavailable if the log does not answer: then it may have been published.
+    """
+    started = [saga for saga in sagas.values() if saga.starts_on.__type__ == type]
+    if not started:
+        known = ", ".join(sorted({saga.starts_on.__type__ for saga in sagas.values()}))
+        raise Misconfigured(f"{type!r} starts no saga here; what does: {known or 'nothing'}")
+    instances = [(saga.name, start_key(saga, data)) for saga in started]
+    topic, key = topic_of(started[0].starts_on), instances[0][1]
+    there = await log.describe([topic])
+    if topic not in there:
+        raise Misconfigured(f"there is no topic {topic} here: `saga topics apply` makes it")
+    to = TopicPartition(topic, home(key, there[topic].partitions))
+    event = CloudEvent(type, str(uuid.uuid4()), SOURCE, data, iso_time(round(time.time() * 1000)), key)
+    await log.publish([Outgoing(to, event.record(key.encode()))])
+    return Published(event.id, to, instances)
