@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 OURS = ("saga", "services", "topics", "infra", "tests", "bench")
@@ -248,16 +250,36 @@ def test_a_registry_or_a_path_of_some_machine_is_found(text: str) -> None:
     assert foreign(text)
 
 
-def test_the_lock_has_every_dependency_at_the_version_that_is_asked_for() -> None:
+def asked_and_locked() -> tuple[list[Requirement], dict[str, str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"].values()
     asked = [*project["build-system"]["requires"], *project["project"]["dependencies"], *(one for extra in extras for one in extra)]
-    locked = {normal(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")}
-    assert all(re.fullmatch(r"[a-z0-9-]+==[\w.+]+", line) for line in locked), "the lock names something that is not one version"
-    absent = {normal(one) for one in asked} - locked
-    assert not absent, f"not so in requirements.lock: {absent}"
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w-]+==[\w.+]+", line) for line in lines), "the lock names something that is not one version"
+    return [Requirement(one) for one in asked], {
+        canonicalize_name(name): version for name, version in (x.split("==") for x in lines)
+    }
 
 
-def normal(requirement: str) -> str:
-    """`Psycopg_Binary[x]==1` as `psycopg-binary==1`."""
-    return re.sub(r"\[.*?\]", "", requirement).lower().replace("_", "-").strip()
+def unlocked(asked: list[Requirement], locked: dict[str, str]) -> list[str]:
+    """What is asked for and does not stand in the lock at a version that will do."""
+    versions = [(one, locked.get(canonicalize_name(one.name))) for one in asked]
+    return [str(one) for one, version in versions if version is None or not one.specifier.contains(version)]
+
+
+def test_the_lock_has_every_dependency_at_a_version_that_is_asked_for() -> None:
+    asked, locked = asked_and_locked()
+    assert not unlocked(asked, locked), f"not so in requirements.lock: {unlocked(asked, locked)}"
+
+
+def test_users_get_ranges_with_both_ends_and_aiokafka_exactly() -> None:
+    ours = [Requirement(one) for one in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
+    operators = {one.name: sorted(each.operator for each in one.specifier) for one in ours}
+    assert operators.pop("aiokafka") == ["=="]
+    assert all(found == ["<", ">="] for found in operators.values()), operators
+
+
+def test_a_lock_that_lacks_a_version_is_found() -> None:
+    locked = {"psycopg": "3.3.9", "rich": "15.0.0"}
+    asked = [Requirement(text) for text in ("Psycopg[binary]>=3.3,<4", "rich>=15.1,<16", "rich<15", "typer<1", "rich==15.0.0")]
+    assert unlocked(asked, locked) == ["rich<16,>=15.1", "rich<15", "typer<1"]

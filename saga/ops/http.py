@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from typing import Protocol
 
 import uvicorn
@@ -91,8 +91,7 @@ async def serving(app: Starlette, address: str, told: Callable[[str], None], set
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise Misconfigured(f"{setting} must be host:port, not {address!r}")
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=int(port), log_config=None, access_log=False, lifespan="off"))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the process's own handlers stop it in order
+    server = _Server(uvicorn.Config(app, host=host, port=int(port), log_config=None, access_log=False, lifespan="off"))
     serve = asyncio.create_task(_serve(server), name="http")
     try:
         while not server.started:
@@ -108,9 +107,16 @@ async def serving(app: Starlette, address: str, told: Callable[[str], None], set
         await asyncio.wait([serve])
 
 
-async def _serve(server: uvicorn.Server) -> None:
-    """uvicorn's own `serve` takes over SIGINT and SIGTERM, and leaves by SystemExit if it cannot listen; ours does neither."""
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to its process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def _serve(server: _Server) -> None:
     try:
-        await server._serve()
-    except SystemExit as error:
+        await server.serve()
+    except SystemExit as error:  # uvicorn's way to say that it could not bind
         raise OSError(f"uvicorn gave up ({error.code})") from None
