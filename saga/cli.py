@@ -220,7 +220,7 @@ async def _topics(app: App, config: Config, output: Output, *, create: bool) -> 
         messages.print(said, markup=False)
     replication, min_insync = safety(config)
     wanted = specs(app, replication=replication, min_insync=min_insync)
-    log = open_log(config, "saga-cli")
+    log = open_log(config, "saga-cli", make=create)
     await log.open()
     try:
         before = await log.describe([spec.name for spec in wanted])
@@ -248,7 +248,7 @@ async def _topics(app: App, config: Config, output: Output, *, create: bool) -> 
 async def _with_tool(format: Format, sagas: dict[str, Any], command: Any) -> int:
     """Give a command an open log, and the definitions that it can say more with."""
     config = Config.read()
-    log = open_log(config, "saga-cli")
+    log = open_log(config, "saga-cli", make=False)
     await log.open()
     try:
         code: int = await command(Tool(log, Output(format), messages, sagas))

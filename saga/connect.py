@@ -10,10 +10,13 @@ from saga.log.file import FileLog
 from saga.log.kafka import KafkaLog
 
 
-def open_log(config: Config, client: str) -> Log:
-    """The log that the settings name; still to be opened, inside a running loop."""
+def open_log(config: Config, client: str, *, make: bool = True) -> Log:
+    """The log that the settings name; still to be opened, inside a running loop.
+
+    `make` off: for those who only look. A file log that is not there is then no new one but a mistake, Misconfigured on opening.
+    """
     if (folder := file_log(config)) is not None:
-        return FileLog(folder, client_id=client, timeout=config.timeout_seconds, session_timeout=config.session_seconds)
+        return FileLog(folder, client_id=client, timeout=config.timeout_seconds, session_timeout=config.session_seconds, make=make)
     return KafkaLog(
         config.bootstrap,
         client_id=client,

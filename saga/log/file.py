@@ -24,7 +24,7 @@ from saga.log.base import Appended, Bounds, Listener, Outgoing, Record, StoredRe
 from saga.log.file_bell import Bell
 from saga.log.file_membership import FileMembership
 from saga.log.file_reader import FileReader
-from saga.log.file_threads import Reading, Transaction, Writing
+from saga.log.file_threads import FILE, Reading, Transaction, Writing
 
 logger = logging.getLogger(__name__)
 
@@ -34,16 +34,23 @@ SWEEP_ROWS = 500  # deleted in one transaction: short enough not to hold up appe
 
 
 class FileLog:
-    """The port's Log in `folder`, which is made if it is not there.
+    """The port's Log in `folder`, which is made if it is not there; unless `make` is off, for those who only look.
 
     `timeout` is the limit in seconds for one call, `session_timeout` the time after which a group goes on without a member that is
     silent. `client_id` begins the names of its members.
     """
 
     def __init__(
-        self, folder: Path | str, *, client_id: str = "saga", timeout: float = 10.0, session_timeout: float = 10.0
+        self,
+        folder: Path | str,
+        *,
+        client_id: str = "saga",
+        timeout: float = 10.0,
+        session_timeout: float = 10.0,
+        make: bool = True,
     ) -> None:
         self._folder = Path(folder)
+        self._make = make
         self._client = client_id
         self._session = session_timeout
         self._bell = Bell(self._folder / "bells")
@@ -54,7 +61,11 @@ class FileLog:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Raises Misconfigured if the folder cannot be used, Corrupt if what is in it is damaged, Unavailable."""
+        """Raises Misconfigured if the folder cannot be used or has no log, Corrupt if what is in it is damaged, Unavailable."""
+        if not self._make and not (self._folder / FILE).exists():
+            raise Misconfigured(
+                f"there is no log in {self._folder}: `saga topics apply` makes it, if SAGA_LOG and SAGA_PREFIX are right"
+            )
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._bell.open()

@@ -30,6 +30,7 @@ from saga.log.file_tables import make_tables
 
 T = TypeVar("T")
 
+FILE = "log.db"  # in the log's folder
 GROUP = 200  # jobs in one transaction: past this the cost of the commit is spread thin, and the first only waits longer
 CHECKPOINT_PAGES = 2000  # of 4 KiB, until what was written is carried over into the main file: some 10 ms, in which nobody writes
 STOP_SECONDS = 5.0  # for a thread to end; one that waits for the disk or for a stopped process is left behind
@@ -263,7 +264,7 @@ class WriteLock:
 
 def connect(folder: Path, timeout: float) -> sqlite3.Connection:
     """A connection to the log's file, with tables. Raises Misconfigured, or what SQLite raises."""
-    connection = sqlite3.connect(folder / "log.db", timeout=timeout, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(folder / FILE, timeout=timeout, isolation_level=None, check_same_thread=False)
     try:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", f"wal_autocheckpoint={CHECKPOINT_PAGES}", "cache_size=-8000"):
             connection.execute(f"PRAGMA {pragma}").fetchall()

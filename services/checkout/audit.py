@@ -247,7 +247,7 @@ def _money_text(minor: int, currency: str) -> str:
 
 async def audit_now(config: Config, partitions: int, *, reactors: bool) -> list[Finding]:
     """Read all the books as they are now and check them."""
-    log = open_log(config, "audit")
+    log = open_log(config, "audit", make=False)
     await log.open()
     try:
         return audit(await read_books(SETTINGS, log, partitions, reactors=reactors), reactors=reactors)
