@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -42,6 +43,7 @@ Kafka is at SAGA_BOOTSTRAP (127.0.0.1:9092); SAGA_LOG=file:PATH is a folder in i
 cli = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, help=_HELP)
 topics_cli = typer.Typer(no_args_is_help=True, help="Create and verify the topics an app needs.")
 cli.add_typer(topics_cli, name="topics")
+logger = logging.getLogger("saga")
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 AppOption = Annotated[str | None, typer.Option("--app", help="module:attribute of the App; else [tool.saga] app in pyproject.toml")]
@@ -73,6 +75,8 @@ def run(
     """Run one orchestrator until SIGTERM or Ctrl-C; more of them share the partitions."""
     accepted, config = [_partition(name) for name in accept_loss], Config.read()
     set_up(config.logs, "debug" if verbose else config.logs_level)
+    for line in config.unknown:
+        logger.warning(line)
     _run(orchestrate(_app(app), config, accepted))
 
 
@@ -206,13 +210,13 @@ def publish(
 @topics_cli.command("apply")
 def topics_apply(app: AppOption = None, output: FormatOption = Format.TABLE) -> None:
     """Create the topics that are missing; those that exist are left as they are, and checked."""
-    _run(_topics(_app(app), Config.read(), Output(output), create=True))
+    _run(_topics(_app(app), _settings(), Output(output), create=True))
 
 
 @topics_cli.command("check")
 def topics_check(app: AppOption = None, output: FormatOption = Format.TABLE) -> None:
     """Say what is wrong with the topics that are there; exit with 3 if anything is."""
-    _run(_topics(_app(app), Config.read(), Output(output), create=False))
+    _run(_topics(_app(app), _settings(), Output(output), create=False))
 
 
 async def _topics(app: App, config: Config, output: Output, *, create: bool) -> int:
@@ -247,14 +251,20 @@ async def _topics(app: App, config: Config, output: Output, *, create: bool) -> 
 
 async def _with_tool(format: Format, sagas: dict[str, Any], command: Any) -> int:
     """Give a command an open log, and the definitions that it can say more with."""
-    config = Config.read()
-    log = open_log(config, "saga-cli", make=False)
+    log = open_log(_settings(), "saga-cli", make=False)
     await log.open()
     try:
         code: int = await command(Tool(log, Output(format), messages, sagas))
         return code
     finally:
         await log.close()
+
+
+def _settings() -> Config:
+    config = Config.read()
+    for line in config.unknown:
+        messages.print(f"saga: {line}", markup=False)
+    return config
 
 
 def _sagas(app: str | None) -> dict[str, Any]:

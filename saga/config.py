@@ -15,13 +15,16 @@ SAGA_SNAPSHOT_BYTES     a journal grows by at least this much between snapshots 
 SAGA_SNAPSHOT_SECONDS   … or by this much time, if anything was decided (3600)
 SAGA_HISTORY_DAYS       journal records older than this may be trimmed, up to a snapshot; 0 keeps everything (0)
 SAGA_SECURITY           JSON of aiokafka's security settings (security_protocol, sasl_…); empty: plain text
+
+Any other SAGA_… is no setting: each process says so in a line as it starts (`Config.unknown`), with the name that was probably meant.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -48,6 +51,7 @@ class Config:
     snapshot_seconds: float = 3600.0
     history_days: float = 0.0
     security: Mapping[str, Any] = field(default_factory=dict)
+    unknown: Sequence[str] = ()  # a sentence for each variable that looks like a setting and is none
 
     def __post_init__(self) -> None:
         if self.log and not self.log_folder:
@@ -66,8 +70,8 @@ class Config:
     @staticmethod
     def read(environment: Mapping[str, str] = os.environ) -> Config:
         """The settings from the environment. Raises Misconfigured for a value that does not fit."""
-        known = {f"SAGA_{f.name.upper()}": f for f in fields(Config)}
-        given: dict[str, Any] = {}
+        known = {f"SAGA_{f.name.upper()}": f for f in fields(Config) if f.name != "unknown"}
+        given: dict[str, Any] = {"unknown": _unknown(environment, known)}
         for name, f in known.items():
             text = environment.get(name, "")
             if text == "":
@@ -77,6 +81,16 @@ class Config:
             except ValueError as error:
                 raise Misconfigured(f"{name}={text!r} is not a {f.type}: {error}") from None
         return Config(**given)
+
+
+def _unknown(names: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
+    words = [name.removeprefix("SAGA_") for name in known]  # what all begin with makes none of them alike
+    found = []
+    for name in sorted(set(names) - set(known)):
+        if name.startswith("SAGA_") and not name.startswith("SAGA_TEST_"):  # which belong to tests
+            meant = difflib.get_close_matches(name.removeprefix("SAGA_"), words, n=1)
+            found.append(f"{name} is no setting and has no effect{f'; is SAGA_{meant[0]} meant?' if meant else ''}")
+    return tuple(found)
 
 
 def _flag(text: str) -> bool:

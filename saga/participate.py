@@ -51,6 +51,8 @@ def until_told(work: Callable[[asyncio.Event], Awaitable[None]], name: str) -> i
         print(f"{name} stops: {mistake}", file=sys.stderr)
         return 1
     set_up(config.logs, config.logs_level)
+    for line in config.unknown:
+        logger.warning(line)
 
     async def program() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from saga.cli import cli
+from saga.config import Config
 from saga.errors import Misconfigured
 
+ROOT = Path(__file__).parents[2]
 LOOKING = [
     ("list",),
     ("show", "o-1"),
@@ -41,3 +46,42 @@ def test_who_only_looks_finds_the_file_log_that_was_made(tmp_path: Path, monkeyp
     assert CliRunner().invoke(cli, ["topics", "check", "--app", "tests.ops.shop:app"]).exit_code == 0
     listed = CliRunner().invoke(cli, ["list", "-o", "json"])
     assert (listed.exit_code, listed.stdout) == (0, "[]\n")
+
+
+def test_a_variable_that_is_no_setting_is_told_with_the_name_that_was_meant() -> None:
+    given = {"SAGA_BOOTSTRP": "kafka:9092", "SAGA_COLOUR": "red", "SAGA_TEST_BOOTSTRAP": "x", "SAGA_DEV": "1", "SAGAS": "7"}
+    assert Config.read(given).unknown == (
+        "SAGA_BOOTSTRP is no setting and has no effect; is SAGA_BOOTSTRAP meant?",
+        "SAGA_COLOUR is no setting and has no effect",
+    )
+    assert Config.read({"SAGA_UNKNOWN": "x"}).unknown == ("SAGA_UNKNOWN is no setting and has no effect",)
+
+
+def test_a_typo_is_a_warning_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGA_LOG", f"file:{tmp_path}/log")
+    monkeypatch.setenv("SAGA_PREFFIX", "mine-")
+    done = subprocess.run(
+        [sys.executable, "-m", "saga.cli", "topics", "apply", "--app", "tests.ops.shop:app", "-o", "json"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "saga: SAGA_PREFFIX is no setting and has no effect; is SAGA_PREFIX meant?\n" in done.stderr
+    assert "PREFFIX" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "program", [("-m", "saga.cli", "run", "--app", "tests.ops.shop:app"), ("-m", "services.checkout", "payment")]
+)
+def test_a_process_logs_a_typo_as_a_warning(program: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both end at once: a run without topics, and a service whose address is none."""
+    monkeypatch.setenv("SAGA_LOG", f"file:{tmp_path}/log")
+    monkeypatch.setenv("SAGA_HTPT", "127.0.0.1:0")
+    monkeypatch.setenv("SAGA_PARTICIPANT_HTTP", "nowhere")
+    monkeypatch.setenv("CHECKOUT_DATA", str(tmp_path))
+    done = subprocess.run([sys.executable, *program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode != 0
+    first = json.loads(done.stderr.splitlines()[0])
+    assert (first["level"], first["message"]) == ("warning", "SAGA_HTPT is no setting and has no effect; is SAGA_HTTP meant?")
