@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from saga.cloudevents import iso_time
 from saga.engine.definition import Saga
-from saga.engine.state import Instance
+from saga.engine.state import Instance, Phase
 from saga.errors import Misconfigured
 from saga.log.base import Log
 from saga.ops.listing import HEADINGS, Filter, Listing, as_json, cells, listing
@@ -27,7 +27,7 @@ from saga.ops.output import FAILED, OK, PROBLEMS, Format, Output
 from saga.ops.publish import publish
 from saga.ops.story import Tone, cause, consequences, story, tone_of
 from saga.ops.why import why
-from saga.ops.words import plain
+from saga.ops.words import ago, plain
 
 LONG_READ = 20_000  # records; a shorter read is over before a bar could be read
 _TONES = {
@@ -97,9 +97,15 @@ class Tool:
         return PROBLEMS if any(one["state"] == "parked" for one in said) else OK
 
     async def retry(self, chosen: Chosen, act: Act) -> int:
-        targets = await (self._one(chosen.key, chosen.filter.saga) if chosen.key is not None else self._many(chosen))
-        if not targets:
+        found = await (self._one(chosen.key, chosen.filter.saga) if chosen.key is not None else self._many(chosen))
+        if late := late_to_retry(found, wall_clock()):
+            self._say(f"saga: {late}")
+        if not found:
             return FAILED if chosen.key is not None else OK
+        if not (chosen.yes or chosen.key is not None):
+            self._say(f"{len(found)} would be retried; nothing was done. To do it: --yes --why TEXT")
+            return OK
+        targets = [Target(state.saga, state.key) for state in found]
         operator = Operator(self.log, act, self._tell if self.output.for_people else None)
         try:
             answers = await operator.retry(targets)
@@ -132,25 +138,23 @@ class Tool:
 
     # --- its pieces -------------------------------------------------------------------------------------------------------------------
 
-    async def _one(self, key: str, saga: str | None) -> Sequence[Target]:
+    async def _one(self, key: str, saga: str | None) -> Sequence[Instance]:
         histories = await self._histories(key, saga, whole=False)
         if len(histories) > 1:
             names = ", ".join(history.saga for history in histories)
             raise Misconfigured(f"{plain(key)} is a key of several sagas ({names}); say which with --saga")
-        return [Target(history.saga, history.key) for history in histories]
+        return [_state(history) for history in histories]
 
-    async def _many(self, chosen: Chosen) -> Sequence[Target]:
+    async def _many(self, chosen: Chosen) -> Sequence[Instance]:
+        """Those that fit; unless they are to be retried they are shown."""
         now = wall_clock()
         with self._journals() as journals:
             found = await listing(journals, chosen.filter, now)
         if not found.rows:
             self._say("no parked instance fits; nothing to do")
-        if chosen.yes:
-            return [Target(state.saga, state.key) for state in found.rows]
-        self._rows(found.rows, now)
-        if found.rows:
-            self._say(f"{len(found.rows)} would be retried; nothing was done. To do it: --yes --why TEXT")
-        return []
+        if not chosen.yes:
+            self._rows(found.rows, now)
+        return found.rows
 
     async def _histories(self, key: str, saga: str | None, *, whole: bool) -> Sequence[History]:
         with self._journals() as journals:
@@ -206,6 +210,23 @@ class Tool:
 def wall_clock() -> int:
     """Now, in ms since 1970; only ages are reckoned with it."""
     return round(time.time() * 1000)
+
+
+def late_to_retry(states: Sequence[Instance], now: int) -> str:
+    """A warning of those that will not go on but back: their deadline passed while they were parked, and timers stood still (S29)."""
+    late = [
+        state
+        for state in states
+        if state.parked and state.phase is Phase.RUNNING and not state.deadline_over and state.deadline < now
+    ]
+    if not late:
+        return ""
+    first = min(late, key=lambda state: state.deadline)
+    name, passed = f"{first.saga} {plain(first.key)}", ago(first.deadline, now)
+    whose = (
+        f"the deadline of {name} passed {passed}" if len(late) == 1 else f"the deadline of {len(late)} passed, of {name} {passed}"
+    )
+    return f"{whose}: once retried, what has not come to its pivot turns back at once"
 
 
 def login_name() -> str:

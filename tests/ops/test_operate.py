@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import time
 
 import pytest
+from rich.console import Console
 
+from saga.engine.state import Phase
 from saga.log.memory import Faults, MemoryLog
+from saga.ops.commands import Chosen, Tool
 from saga.ops.listing import Filter, Shown, listing
 from saga.ops.look import Journals
 from saga.ops.operate import Act, Answer, Came, Operator, Target
+from saga.ops.output import Format, Output
+from saga.testing.clock import run
 from tests.ops import shop as s
 from tests.ops.shop import Shop, ended, parked, play
 
@@ -123,3 +130,32 @@ def test_stopped_half_way_each_is_either_done_or_untouched() -> None:
         assert found.counts == {"completed": 3, "parked": 3}
 
     play({}, scene, broken=True)
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_who_retries_after_the_deadline_is_told_that_it_will_turn_back(late: bool) -> None:
+    """The tool reckons by the clock on the wall: so the shop lives an hour ago, or now."""
+
+    async def scene() -> None:
+        shop = Shop({})
+        shop.broker.epoch = time.time() - (3600 if late else 0)
+        await shop.open(broken=True)
+        await s.place(shop.log, "o-1", "o-2")
+        for key in ("o-1", "o-2"):
+            await shop.until(key, parked)
+        await asyncio.sleep(700 if late else 0)
+        await shop.orchestrate()
+        stdout, stderr = io.StringIO(), io.StringIO()
+        tool = Tool(shop.log, Output(Format.TABLE, stdout), Console(file=stderr, width=200), {})
+        await tool.retry(Chosen(None, Filter("shop", Shown.PARKED), yes=False), ACT)
+        assert ("the deadline of 2 passed, of shop o-1 " in stderr.getvalue()) is late
+        assert "2 would be retried; nothing was done" in stderr.getvalue()
+        await tool.retry(Chosen("o-1", Filter(), yes=True), ACT)
+        told = "saga: the deadline of shop o-1 passed "
+        assert (told in stderr.getvalue()) is late, stderr.getvalue()
+        history = await shop.until("o-1", ended)
+        assert history.state is not None
+        assert history.state.phase is (Phase.COMPENSATED if late else Phase.COMPLETED)
+        await shop.stop()
+
+    run(scene())
