@@ -42,6 +42,7 @@ def test_twenty_kills_of_the_orchestrator_lose_and_double_nothing(shop: Shop) ->
                 await s.settle()
                 s.audit()
             await s.folds()
+            assert s.crew.run("saga.cli", "replay", quiet=True) == 0, "the journal does not agree with itself"
 
     asyncio.run(scene())
 

@@ -41,6 +41,7 @@ class Commands:
             "SAGA_DEV": "1",
             "SAGA_HTTP": "127.0.0.1:0",
             "SAGA_SESSION_SECONDS": "6",
+            "SAGA_SNAPSHOT_BYTES": "2000",
         }
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
@@ -132,6 +133,7 @@ def test_the_commands_of_an_operator(broker: SessionBroker) -> None:
         assert "retry by anna: try" in out
         assert "✓ completed after" in out
         assert saga.run("why", "o-1")[0] == 0
+        check_replaying(saga)
 
 
 def check_looking(saga: Commands) -> None:
@@ -166,3 +168,20 @@ def check_retrying(saga: Commands) -> None:
     answers = saga.json("retry", "--saga", "shop", "--reason", "user-code", "--yes", "--why", "fixed", "--rate", "20", "-o", "json")
     assert {answer["came"] for answer in answers} == {"retried"}
     assert sorted(answer["key"] for answer in answers) == ["o-1", "o-3", ODD]
+
+
+def check_replaying(saga: Commands) -> None:
+    code, out, err = saga.run("replay", "-o", "json")
+    assert code == 0, err
+    rows = json.loads(out)
+    assert [row["problem"] for row in rows] == [None] * s.PARTITIONS
+    assert sum(row["instances"].get("completed", 0) for row in rows) == 3
+    assert any(row["snapshots"] and row["restored_from"] for row in rows), "no snapshot was written, so none was compared"
+    assert "byte for byte, no difference" in saga.run("replay")[2]
+    (shown,) = saga.json("show", "o-1", "-o", "json")
+    seen = {decision["decision"]["seq"]: (decision["decision"]["instance"], decision["offset"]) for decision in shown["decisions"]}
+    instance, offset = seen[2]  # the payment was taken, and its own code raised
+    (row,) = saga.json("replay", "--until", f"{instance}#2", "-o", "json")
+    assert (row["instance"]["state"], row["partition"]) == ("parked", shown["decisions"][0]["partition"])
+    assert offset < row["ends"] < rows[row["partition"]]["ends"], "it did not stop where it was told to"
+    assert saga.run("replay", "--until", f"{instance}#99")[0] == 1
