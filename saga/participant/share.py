@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from saga.errors import InputsLost, LostOwnership, Unavailable
 from saga.log.base import Bounds, Log, Membership, Reader, StoredRecord, TopicPartition
 from saga.participant.lanes import Lanes
@@ -120,8 +122,8 @@ class Share:
             except InputsLost as error:
                 logger.error("%s: a position is outside what the log holds: %s", self._topic, error)
                 round = -1
-            except Unavailable as error:
-                logger.warning("%s: the log does not answer, trying again: %s", self._topic, error)
+            except (Unavailable, SQLAlchemyError) as error:
+                logger.warning("%s: the log or the database does not answer, trying again: %s", self._topic, error)
                 round = round if ours else -1
                 await asyncio.sleep(RETRY)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +17,20 @@ from saga.log.partition import home
 from saga.participant import Settings, Store, inbox, outbox
 from saga.participant.inbox import State
 from tests.participant.conftest import Drive
-from tests.participant.kit import PARTITIONS, TABLES, Ids, LedgerGrew, NotePayment, Payment, World, command, data, notes, put
+from tests.participant.kit import (
+    PARTITIONS,
+    TABLES,
+    Ids,
+    LedgerGrew,
+    NotePayment,
+    Payment,
+    World,
+    command,
+    data,
+    eventually,
+    notes,
+    put,
+)
 
 
 def test_an_event_sent_in_a_transaction_goes_out_when_it_commits_and_only_then(drive: Drive) -> None:
@@ -106,6 +121,45 @@ def test_two_processes_may_create_the_tables_at_once(url: str) -> None:
         assert len(await stores[0].look(lambda connection: connection.execute(select(notes)).all())) == 4
         for store in stores:
             store.close()
+
+    asyncio.run(story())
+
+
+def test_a_file_that_another_process_is_just_creating_is_waited_for(tmp_path: Path) -> None:
+    """The switch to WAL is the one thing for which SQLite does not wait by itself."""
+    other = sqlite3.connect(tmp_path / "x.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    store = Store(f"sqlite:///{tmp_path / 'x.db'}")
+
+    def open_it() -> str:
+        with store.begin() as connection:
+            return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+
+    with ThreadPoolExecutor(1) as threads:
+        opening = threads.submit(open_it)
+        with pytest.raises(TimeoutError):
+            opening.result(0.1)
+        other.execute("COMMIT")
+        assert opening.result(20) == "wal"
+    other.close()
+    store.close()
+
+
+def test_a_database_that_is_not_there_yet_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        world = World(f"sqlite:///{tmp_path / 'later' / 'payment.db'}")
+        await world.open()
+        ids = Ids("o-1")
+        await world.start(Payment())
+        await world.send(command(NotePayment(note="x"), ids))
+
+        async def missed() -> bool:
+            return "unable to open database file" in caplog.text
+
+        await eventually(missed, lambda: "the process to miss its database")
+        (tmp_path / "later").mkdir()
+        await world.reply(ids.command())
+        await world.close()
 
     asyncio.run(story())
 
