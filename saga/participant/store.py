@@ -257,15 +257,18 @@ def _sqlite_engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not begin transactions on its own; `_begun` does
-        _write_ahead(connection)
-        for pragma in ("synchronous=FULL", f"busy_timeout={int(BUSY * 1000)}", "foreign_keys=ON"):
+        for pragma in (f"busy_timeout={int(BUSY * 1000)}", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+        _write_ahead(connection)
 
     return engine
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Switch the file to WAL. Here SQLite does not wait for others by itself, and two processes may be the first at once."""
+    """Switch the file to WAL. SQLite does not wait for another writer there, and two processes may be the first at once.
+
+    It does wait where a transaction begins; so after each failure one begins, and ends.
+    """
     until = time.monotonic() + BUSY
     while True:
         try:
@@ -274,4 +277,5 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
-        time.sleep(0.01)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
