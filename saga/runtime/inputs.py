@@ -8,8 +8,9 @@ A position is a promise: all inputs below it were decided. Where the topic no lo
     position below the log's start                  retention ate inputs that were not yet decided
     position above the end, or another record       the topic was deleted and made anew
     where the last one stood (by its checksum)
+    no such topic                                   it was deleted
 
-Either stops this partition until an operator accepts the loss, which is then itself recorded in the journal.
+Each stops this partition until an operator accepts the loss, which is then itself recorded in the journal.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from saga.errors import InputsLost
 from saga.log.base import LATEST, Bounds, Log, TopicPartition
 from saga.runtime.codec import REQUESTS, checksum
 from saga.runtime.fold import Position
+
+GONE = 0  # how many partitions a topic has that is no longer there
 
 
 class Inputs:
@@ -39,9 +42,15 @@ class Inputs:
         self.reading: list[TopicPartition] = []  # what `find` found
 
     def wanted(self, counts: Mapping[str, int]) -> list[TopicPartition]:
-        """What is to be read, given how many partitions each input topic has now; the owner before us may have seen one grow that
-        we have not seen yet.
+        """What is to be read, given how many partitions each input topic has now (GONE: it was deleted); the owner before us may have
+        seen one grow that we have not seen yet. Raises InputsLost for what was read of a topic that is gone.
         """
+        if gone := [tp for tp in self.positions if counts.get(tp.topic) == GONE]:
+            topics, accept = sorted({tp.topic for tp in gone}), " ".join(f"--accept-loss {tp}" for tp in gone)
+            raise InputsLost(
+                f"topic {', '.join(topics)} was deleted, with what was not yet decided. "
+                f"Make it anew with `saga topics apply`, then run with {accept}"
+            )
         there = [TopicPartition(topic, q) for topic, count in counts.items() for q in range(self._number, count, self._partitions)]
         return there + [tp for tp in self.positions if tp.topic in counts and tp not in there]
 

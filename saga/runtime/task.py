@@ -181,6 +181,9 @@ class PartitionTask:
                 self._here.metrics.invariant_violations.labels("unexpected").inc()
                 self._stop(error)
             if self.phase is Phase.STOPPED:
+                await self._here.reader.unassign(
+                    self._inputs.reading
+                )  # or the others' reader keeps asking for a topic that is gone
                 return
 
     async def _again(self, error: Exception, kept: Fold | None) -> None:

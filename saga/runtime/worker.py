@@ -26,6 +26,7 @@ from saga.runtime.batch import Place
 from saga.runtime.census import begin_series
 from saga.runtime.codec import REQUESTS
 from saga.runtime.fold import Fold
+from saga.runtime.inputs import GONE
 from saga.runtime.journal import JournalSettings
 from saga.runtime.task import PartitionTask, Phase, Surroundings
 
@@ -61,6 +62,7 @@ class Worker:
         self._random = random or Random()
         self._kept: dict[int, Fold] = {}
         self._counts: dict[str, int] = {}
+        self._missing: set[str] = set()  # input topics that were not there at the last look
         self._stopping = asyncio.Event()
         self._failure: Exception | None = None
         self._surroundings: Surroundings | None = None
@@ -158,15 +160,25 @@ class Worker:
             pass
 
     async def _count_inputs(self) -> None:
-        """How many partitions each input topic has. Raises Misconfigured if one is missing or ours is not as the app says."""
+        """How many partitions each input topic has. One that is deleted while we run stops only the tasks that read it.
+
+        Raises Misconfigured if one is missing at the start, or ours is not as the app says.
+        """
         topics = [REQUESTS, *self._book.topics]
         there = await self._log.describe(topics)
-        missing = [topic for topic in topics if topic not in there]
-        if missing:
-            raise Misconfigured(f"there is no topic {', '.join(missing)}; create it with `saga topics apply`")
-        if there[REQUESTS].partitions != self._settings.partitions:
-            raise Misconfigured(f"{REQUESTS} has {there[REQUESTS].partitions} partitions; the app says {self._settings.partitions}")
-        self._counts.update({topic: spec.partitions for topic, spec in there.items()})
+        counts = {topic: spec.partitions for topic, spec in there.items()}
+        missing = set(topics) - set(there)
+        gone = missing & self._missing if self._counts else missing
+        self._missing = missing
+        if gone and (not self._counts or REQUESTS in gone):
+            raise Misconfigured(f"there is no topic {', '.join(sorted(gone))}; create it with `saga topics apply`")
+        if counts.get(REQUESTS, self._settings.partitions) != self._settings.partitions:
+            raise Misconfigured(f"{REQUESTS} has {counts[REQUESTS]} partitions; the app says {self._settings.partitions}")
+        if missing - gone:  # a broker that has just come up may not know all topics yet
+            logger.warning(
+                "%s is not there; if it is not in %g s either, it was deleted", sorted(missing - gone), LOOK_AROUND_SECONDS
+            )
+        self._counts.update(counts | dict.fromkeys(gone, GONE))
 
     async def _note_lag(self, running: list[PartitionTask]) -> None:
         """Lag, for the metrics; and the group's offsets, which nobody needs but tools that show lag."""

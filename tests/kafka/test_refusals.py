@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,8 +14,11 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 
 from saga.log.base import TopicPartition
+from saga.log.kafka import KafkaLog
 from saga.log.partition import home
+from saga.ops.look import Journals
 from saga.runtime.codec import decode
+from saga.topics import specs
 from services import app
 from tests.conftest import SessionBroker
 from tests.kafka.shop import Shop
@@ -52,6 +56,13 @@ async def stop(s: Shop, orchestrator: str) -> None:
 async def notes(s: Shop, number: int) -> list[str]:
     values = [decode(record) for record in await s.journal(number)]
     return [value["detail"] for value in values if value["kind"] == "decision" and value["note"] == "inputs"]
+
+
+async def delete(broker: SessionBroker, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await admin.start()
+    await admin.delete_topics([topic])
+    await admin.close()
 
 
 def test_retention_that_ate_undecided_inputs_stops_only_that_partition(tmp_path: Path, broker: SessionBroker) -> None:
@@ -94,10 +105,7 @@ def test_a_topic_made_anew_is_refused(tmp_path: Path, broker: SessionBroker) -> 
             await s.settle()
             await stop(s, first)
             touched = {home(name, app.partitions) for name in names}
-            admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
-            await admin.start()
-            await admin.delete_topics([f"{prefix}order.events"])
-            await admin.close()
+            await delete(broker, f"{prefix}order.events")
 
             async def gone() -> bool:
                 return not await s.log.describe(["order.events"])
@@ -108,5 +116,35 @@ def test_a_topic_made_anew_is_refused(tmp_path: Path, broker: SessionBroker) -> 
             stopped = await stopped_partitions(s, second, expected=len(touched))
             assert {int(number) for number in stopped} >= touched
             assert all("the topic was deleted and made anew" in stopped[str(number)] for number in touched)
+
+    asyncio.run(scene())
+
+
+def test_a_topic_that_is_deleted_under_a_running_orchestrator_stops_only_who_reads_it(
+    tmp_path: Path, broker: SessionBroker
+) -> None:
+    async def scene() -> None:
+        prefix, narrow = f"t{uuid4().hex[:8]}-", 4
+        other = KafkaLog(broker.bootstrap, prefix=prefix)
+        await other.open()
+        wanted = specs(app, replication=1, min_insync=1)
+        await other.create([replace(spec, partitions=narrow) for spec in wanted if spec.name == "shipping.events"])
+        async with Shop(tmp_path / "shop", broker.bootstrap, prefix) as s:
+            orchestrator = s.start_orchestrator()
+            await s.all_owned()
+            assert not await stopped_partitions(s, orchestrator, expected=0)
+            await delete(broker, f"{prefix}shipping.events")
+            stopped = await stopped_partitions(s, orchestrator, expected=narrow)
+            assert sorted(map(int, stopped)) == list(range(narrow))
+            assert all("InputsLost: topic shipping.events was deleted" in text for text in stopped.values())
+            still = (f"o{number}" for number in range(1000))
+            unheard = next(key for key in still if home(key, app.partitions) >= narrow)
+            await s.place(1, order_id=unheard)
+
+            async def decided() -> bool:
+                return bool(await Journals(s.log).histories(unheard))
+
+            await s.until(decided, "the other partitions do not go on")
+        await other.close()
 
     asyncio.run(scene())

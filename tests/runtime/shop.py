@@ -78,11 +78,11 @@ class Shop:
         assert state is not None
         return state.id
 
-    async def until(self, holds: Callable[[], bool], what: str) -> None:
+    async def until(self, holds: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
         loop = asyncio.get_running_loop()
-        end = loop.time() + PATIENCE
+        end = loop.time() + patience
         while not holds():
-            assert loop.time() < end, f"waited {PATIENCE} s for {what}; the partitions are {self.worker.status()}"
+            assert loop.time() < end, f"waited {patience} s for {what}; the partitions are {self.worker.status()}"
             await asyncio.sleep(0.02)
 
     async def position(self, tp: TopicPartition) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from typing import Any
 
 import pytest
 
 from saga.errors import Misconfigured
-from saga.log.base import Log, Record, TopicPartition
+from saga.log.base import Log, Record, TopicPartition, TopicSpec
 from saga.log.memory import MemoryBroker, MemoryLog
 from saga.metrics import Metrics
 from saga.runtime.codec import JOURNAL, REQUESTS, decode
@@ -123,6 +125,92 @@ def test_a_changed_definition_without_a_new_version_ends_the_worker_with_the_dif
         assert set(claims(broker)) == {"ann"}, "it claimed all the same"
 
     run(scene())
+
+
+def narrow(topic: str) -> tuple[TopicSpec, ...]:
+    """The topic with one partition, which the owner of number 0 reads."""
+    return tuple(TopicSpec(spec.name, 1, 1, spec.config) for spec in specs(PARTITIONS) if spec.name == topic)
+
+
+def test_a_deleted_input_topic_stops_only_who_reads_it_until_its_loss_is_accepted() -> None:
+    async def scene() -> None:
+        broker = MemoryBroker()
+        async with shop(await client(broker), narrow("order.events")) as place:
+            orders = TopicPartition("order.events", 0)
+            broker.append(orders, [Record(b"k", b"{}", (("ce_type", b"order.viewed.v1"),))])
+            await place.until(lambda: place.worker.tasks[0].positions()[orders].offset == 1, "the position to be written down", 100)
+            broker.delete_topic("order.events")
+            await place.until(lambda: place.worker.tasks[0].phase is Phase.STOPPED, "the reader of the topic to stop")
+            claimed = claims(broker)
+            await asyncio.sleep(60)
+            status = place.worker.status()
+            assert status[1] == "running", "what never read the topic stopped with it"
+            assert "InputsLost: topic order.events was deleted" in status[0]
+            assert "--accept-loss order.events:0" in status[0]
+            assert not place.worker.ready
+            assert place.count("saga_partition_phase", partition="0", phase="stopped") == 1
+            assert claims(broker) == claimed, "it claimed its partition over and over"
+            await place.worker.revoked(frozenset({0, 1}))
+            place.worker.assigned(frozenset({0, 1}))
+            await place.until(lambda: place.worker.status()[1] == "running", "the other partition to be back")
+            await place.until(lambda: place.worker.tasks[0].phase is Phase.STOPPED, "it to stop again after a rebalance")
+        with pytest.raises(Misconfigured, match=r"there is no topic order\.events; create it"):
+            await Worker(book(), await client(broker), WorkerSettings(PARTITIONS, "earliest"), Metrics()).run()
+        broker.create(narrow("order.events"))
+        log = await client(broker)
+        stopped = Worker(book(), log, WorkerSettings(PARTITIONS, "earliest", owner="bob"), Metrics())
+        assert "ends at 0, before the position 1" in (await problems(stopped))[0]
+        accepting = Worker(book(), log, WorkerSettings(PARTITIONS, "earliest", owner="cid", accept_loss=[orders]), Metrics())
+        assert await problems(accepting) == ["", ""]
+
+    run(scene())
+
+
+async def problems(worker: Worker) -> list[str]:
+    """Of each partition, once it runs or has stopped."""
+    working = asyncio.create_task(worker.run())
+    async with asyncio.timeout(60):
+        while not worker.tasks or {task.phase for task in worker.tasks.values()} - {Phase.STOPPED, Phase.RUNNING}:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    found = [worker.tasks[number].problem for number in range(PARTITIONS)]
+    worker.stop()
+    await working
+    return found
+
+
+def test_a_topic_that_is_missing_for_a_moment_stops_nobody() -> None:
+    """As where a broker has just come up and does not know all topics yet."""
+
+    async def scene() -> None:
+        broker = MemoryBroker()
+        log = Forgetful(await client(broker))
+        async with shop(log) as place:
+            looks = log.looks
+            log.forgets = 1
+            await place.until(lambda: log.looks > looks + 2, "three looks at the topics")
+            assert set(place.worker.status().values()) == {"running"}
+            await place.order()
+
+    run(scene())
+
+
+class Forgetful:
+    """A log that does not know one topic, for as many looks as the test says."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.looks = self.forgets = 0
+
+    async def describe(self, topics: Collection[str]) -> dict[str, TopicSpec]:
+        self.looks += 1
+        found = await self.log.describe(topics)
+        if self.forgets:
+            self.forgets -= 1
+            del found["order.events"]
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.log, name)
 
 
 @pytest.mark.parametrize(
