@@ -66,10 +66,13 @@ class Shell:
         raise AssertionError(f"the shell ended: {''.join(said)}")
 
     def until(self, text: str, shown: str) -> None:
-        """Type it, and again until it says what is shown: what runs in the background takes its time."""
+        """Type it, and its last line again until that says what is shown: what runs in the background takes its time."""
+        *before, last = text.splitlines()
         end = time.monotonic() + PATIENCE
-        while not bare(said := self.type(text)[0]).endswith(bare(shown)):
-            assert time.monotonic() < end, f"$ {text}\nshould say\n{shown}\nbut says\n{said}"
+        if before:
+            self.type("\n".join(before))
+        while not bare(said := self.type(last)[0]).endswith(bare(shown)):
+            assert time.monotonic() < end, f"$ {last}\nshould say\n{shown}\nbut says\n{said}"
 
     def close(self) -> None:
         os.killpg(self._bash.pid, signal.SIGKILL)
