@@ -7,7 +7,7 @@ what nobody names only moves the position, and what lives elsewhere is forwarded
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from saga.cloudevents import CloudEvent, header_fields, parse
@@ -29,7 +29,9 @@ UNWRITTEN = 96  # bytes of a state that are not in what is written of a decision
 GROWTH = 8  # no record grows more than that when it is written as JSON: a control character 6 times, 1e15 less than 5
 KEPT_OF_LARGE = 64 * 1024  # what its dead letter holds of it
 MAX_STATE_BYTES = 1024 * 1024  # S32: an instance's whole state
-MAX_BATCH_BYTES = 900_000  # below the broker's default limit of a batch, 1,048,588
+MAX_BATCH_BYTES = (
+    900_000  # below the broker's default limit of a batch, 1,048,588; one more decision is well below the journal's 4 MiB
+)
 MAX_BATCH_INPUTS = 500  # so that a batch is decided in well under a second
 
 
@@ -66,16 +68,21 @@ class Batch:
 
     # --- inputs ---------------------------------------------------------------------------------------------------------------------
 
-    def take(self, record: StoredRecord) -> None:
-        """Decide one record from an input topic."""
-        self.inputs += 1
+    def take(self, record: StoredRecord, begin: int = 0) -> int:
+        """Decide one record from an input topic; 0 when that is done.
+
+        One event may start many sagas, each with large data. So a batch may be full within a record: then the answer is from where the
+        next batch has to `begin`, and the input's position must not pass the record until all of it is decided. If that batch is never
+        made here, the next owner decides the record from its beginning: what was decided of it is a duplicate then (S11).
+        """
+        self.inputs += not begin
         at = (record.topic, record.partition, record.offset)
         origin = record.place
         try:
             fields = header_fields(record.headers)
             if "type" in fields and not self.place.book.knows(fields["type"]):
                 self.unnamed += 1
-                return
+                return 0
             if (size := _size(record)) > MAX_INPUT_BYTES:
                 raise Unreadable("too-large", f"the record has {size} bytes; at most {MAX_INPUT_BYTES} are possible")
             event = parse(record, fields)
@@ -83,7 +90,7 @@ class Batch:
                 raise Unreadable("too-large", f"as JSON the record has {size} bytes; at most {MAX_INPUT_BYTES} are possible")
         except Unreadable as error:
             self._set_aside(record, Input(Kind.OTHER, origin=origin, at=at), error)
-            return
+            return 0
         forwarded = record.topic == REQUESTS and "sagaorigin" in event.attributes
         if forwarded:
             origin = event.attributes["sagaorigin"]
@@ -95,8 +102,13 @@ class Batch:
             targets = self.place.book.route(event.type, event.attributes, event.data)
         except Unreadable as error:
             self._set_aside(record, given(), error, tell=error.reason in ("schema", "key"))
-            return
-        self._decide_for(targets, given, record, forwarded)
+            return 0
+        here = [target for target in targets if self._home(target) == self.place.number]
+        elsewhere = [] if forwarded else sorted({self._home(target) for target in targets} - {self.place.number})
+        if not here and not elsewhere:
+            note = "unmatched" if not targets else "not-home"
+            self._add(Decision("", 0, "", given(), note, detail="it concerns no instance here"))
+        return self._decide_for([*here, *elsewhere], given, record, begin)
 
     def timer(self, slot: Slot, step: str, due: int) -> None:
         """Decide a due timer, unless an input of this very batch has settled its step already."""
@@ -113,16 +125,17 @@ class Batch:
 
     # --- its pieces -----------------------------------------------------------------------------------------------------------------
 
-    def _decide_for(self, targets: list[Target], given: Callable[..., Input], record: StoredRecord, forwarded: bool) -> None:
-        here = [target for target in targets if self._home(target) == self.place.number]
-        for target in here:
-            self._decide(target, given(target.kind), record)
-        elsewhere = [] if forwarded else sorted({self._home(target) for target in targets} - {self.place.number})
-        for partition in elsewhere:
-            self._add(Decision("", 0, "", replace(given(), data=None), "forwarded", outputs=(Forward(partition, raw(record)),)))
-        if not here and not elsewhere:
-            note = "unmatched" if not targets else "not-home"
-            self._add(Decision("", 0, "", given(), note, detail="it concerns no instance here"))
+    def _decide_for(self, concerned: Sequence[Target | int], given: Callable[..., Input], record: StoredRecord, begin: int) -> int:
+        """A decision for each instance here and a forward to each other partition, as far as they go into this batch."""
+        for number in range(begin, len(concerned)):
+            if number > begin and self.size >= MAX_BATCH_BYTES:
+                return number
+            whom = concerned[number]
+            if isinstance(whom, int):
+                self._add(Decision("", 0, "", replace(given(), data=None), "forwarded", outputs=(Forward(whom, raw(record)),)))
+            else:
+                self._decide(whom, given(whom.kind), record)
+        return 0
 
     def _home(self, target: Target) -> int:
         return home(target.key, self.place.partitions)

@@ -116,6 +116,7 @@ class PartitionTask:
         self._timers = Timers()
         self._census = Census(surroundings.metrics)
         self._leftover: list[StoredRecord] = []
+        self._begun = 0  # how much of the first of them is decided already
         self._horizon: _Horizon | None = None
         self._moved = 0
         self._late = 0  # ms: of the latest timer since somebody asked
@@ -274,7 +275,7 @@ class PartitionTask:
         await self._publish()  # 6
         self._inputs = self._new_inputs()
         self._inputs.positions, self._inputs.topics = dict(fold.positions), dict(fold.topics)
-        self._leftover, self._horizon, self._moved, self._appending = [], None, 0, False
+        self._leftover, self._begun, self._horizon, self._moved, self._appending = [], 0, None, 0, False
         await self._read_inputs()  # 7
         self._to(Phase.RUNNING)  # 8
         self._here.metrics.restore.observe(self._clock() - started)
@@ -345,7 +346,9 @@ class PartitionTask:
         for record in waiting:
             if batch.full:
                 break
-            batch.take(record)
+            self._begun = batch.take(record, self._begun)
+            if self._begun:
+                break  # it stays the first of what is left over
             last[TopicPartition(record.topic, record.partition)] = record
             taken += 1
         self._leftover = waiting[taken:]

@@ -35,7 +35,7 @@ def take(made: Batch, record: StoredRecord) -> list[Decision]:
 
 
 def key_at(number: int, partitions: int = 3) -> str:
-    return next(f"k{n}" for n in range(100) if home(f"k{n}", partitions) == number)
+    return next(f"k{n}" for n in range(1000) if home(f"k{n}", partitions) == number)
 
 
 def forwarded(decision: Decision, to: int, offset: int = 5) -> StoredRecord:
@@ -99,6 +99,22 @@ def test_one_event_and_several_sagas_is_a_decision_each_here_and_a_forward_for_e
     assert {d.instance.split(":")[0] for d in decisions if d.seq} == {"ours", "ours-too"}
     (arrived,) = take(batch(1, 3, sagas), forwarded(decisions[2], 1))
     assert arrived.instance.startswith("theirs:"), "the forward started again what is at home elsewhere"
+
+
+@pytest.mark.parametrize("partitions", [1, 40])
+def test_one_large_event_for_many_sagas_goes_into_several_batches(partitions: int) -> None:
+    """With 40 partitions each saga's key lives elsewhere, and what is large is the forwards."""
+    sagas = Book([saga_by(f"s{n}", lambda _, n=n: key_at(n if partitions > 1 else 0, partitions)) for n in range(30)])
+    record, begin, notes = placed("x", note="x" * 250_000), 0, []
+    for _ in range(30):
+        made = batch(0, partitions, sagas)
+        begin = made.take(record, begin)
+        assert made.size < module.MAX_BATCH_BYTES + 400_000, f"{made.size} bytes in a batch"
+        notes += [decision.note for decision in made.decisions]
+        if not begin:
+            break
+        assert made.full, "a batch with room was not filled"
+    assert sorted(notes) == (["forwarded"] * 29 + ["started"] if partitions > 1 else ["started"] * 30)
 
 
 def test_a_repeat_in_the_same_batch_is_seen() -> None:

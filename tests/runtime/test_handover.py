@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
 
+from saga.engine.book import Book
 from saga.errors import InputsLost, Unavailable
 from saga.log.base import Appended, Record, TopicPartition
 from saga.metrics import Metrics
 from saga.runtime.batch import Place
-from saga.runtime.codec import checksum
+from saga.runtime.codec import checksum, decode
 from saga.runtime.fold import Fold, Position, positions_json
 from saga.runtime.inputs import Inputs
 from saga.runtime.journal import JournalSettings
 from saga.runtime.task import MOVED_SECONDS, PartitionTask, Phase, Surroundings
 from saga.testing.clock import run
-from tests.runtime.kit import HERE, ORDERS, TOPICS, Counting, Pen, open_log, placed
+from tests.runtime.kit import HERE, ORDERS, TOPICS, Counting, Pen, open_log, placed, records
+from tests.runtime.test_batch import saga_by
 from tests.simulation.sagas import book
 
 COUNTS = {name: 1 for name in TOPICS if name == "saga.requests" or (name.endswith(".events") and not name.startswith("saga."))}
@@ -131,6 +135,41 @@ def test_inputs_that_are_larger_in_the_journal_than_they_came_stop_no_partition(
         assert (str(task.phase), task.problem) == ("running", ""), "a batch that no log takes comes again after every restart"
         letters = log.broker.bounds(TopicPartition("saga.deadletter", 0)).end
         assert (len(task.fold().instances), letters) == ((30, 0) if kept else (0, 30))
+        await task.close(1)
+
+    run(story())
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_event_that_is_more_than_a_batch_for_all_its_sagas_together_starts_each_once(lost: bool) -> None:
+    """`lost`: the owner does not get to know what became of its second batch, and goes over the event again."""
+
+    async def story() -> None:
+        memory = await open_log()
+        log = Counting(memory)
+        sagas = Book([saga_by(f"s{n}", lambda event: event.order_id) for n in range(30)])
+        task = PartitionTask(replace(surroundings(log), place=lambda n: Place(n, 1, sagas)), 0)
+        task.start()
+        await until(task, Phase.RUNNING)
+        before = len(log.appends)
+
+        async def spoil(to: TopicPartition, records: Sequence[Record]) -> Appended:
+            if len(log.appends) == before + 1:
+                log.spoil = spoil
+                return await log.log.append(to, records)
+            raise Unavailable("no answer")
+
+        log.spoil = spoil if lost else None
+        large, small = placed("a", note="x" * 250_000), placed("b")
+        memory.broker.append(ORDERS, [Record(each.key, each.value, each.headers) for each in (large, small)])
+        await asyncio.sleep(30)
+        assert (str(task.phase), task.problem) == ("running", ""), "all of an event in one batch is more than the journal takes"
+        assert log.spoil is None
+        assert len({state.id for state in task.fold().states()}) == 60
+        assert task.positions()[ORDERS].offset == 2
+        notes = Counter(value["note"] for value in map(decode, await records(log)) if value["kind"] == "decision")
+        assert notes["started"] == 60
+        assert (notes["duplicate"] > 0) is lost
         await task.close(1)
 
     run(story())
