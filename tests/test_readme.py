@@ -26,6 +26,7 @@ VARYING = (  # what is another at each run, most special first
     (r"\d\d:\d\d:\d\d\.\d{3}", "TIME"),
     (r"(\d+ min )?\+?\d+(\.\d+)? ?(ms|s|min)\b", "SPAN"),
     (r"trip:(\w+):\w+", r"trip:\1:RUN"),
+    (r"(?m)^[ \t]+", ""),  # a column is as wide as its longest time
     (r"[ \t]+", " "),
 )
 
