@@ -232,6 +232,7 @@ app = App(
         _participant("invoice", WriteInvoice),
     ],
     begin="earliest",
+    partitions=4,
 )
 SERVICES = tuple(app.participants)
 STARTS = "shop.events"
