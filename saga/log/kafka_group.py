@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 POLL_MS = 1000  # how soon an error of the group's machinery is noticed, at the latest
 REJOIN_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)  # the pause before joining again, by the number of failures in a row
 LEAVE_SECONDS = 2.0  # for the farewell; without it the others wait for the session to end
+HEARTBEAT_SECONDS = 1.0  # at most; the answer to one also tells that partitions are given anew
 FOREVER_MS = 7 * 24 * 3600 * 1000  # the limit between polls of records; there are none to poll
 
 
@@ -147,7 +148,7 @@ class KafkaMembership:
             auto_offset_reset="none",
             partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=int(self._session * 1000),
-            heartbeat_interval_ms=int(self._session * 1000 / 3),
+            heartbeat_interval_ms=int(min(self._session / 3, HEARTBEAT_SECONDS) * 1000),
             max_poll_interval_ms=FOREVER_MS,
         )
         try:
