@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from saga.config import Config
 from saga.connect import open_log
 from saga.errors import Unavailable
+from saga.garbage import look_seldom
 from saga.log.base import Log, Reader, TopicPartition
 
 LOOK_SECONDS = 0.5  # how long a program waits for records before it looks whether it was told to stop
@@ -19,6 +20,8 @@ LOOK_SECONDS = 0.5  # how long a program waits for records before it looks wheth
 def run(name: str, work: Callable[[Log, asyncio.Event], Awaitable[None]]) -> None:
     """Run `work(log, stop)`, which returns soon after `stop` is set."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    look_seldom()  # as `saga run` and `serve` do
 
     async def until_told() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 from collections.abc import Collection
@@ -12,6 +11,7 @@ from saga.app import App
 from saga.config import Config
 from saga.connect import open_log, safety
 from saga.errors import Misconfigured
+from saga.garbage import look_seldom
 from saga.log.base import Log, TopicPartition
 from saga.metrics import Metrics
 from saga.ops.http import application, serving
@@ -27,8 +27,7 @@ async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPar
 
     Raises Misconfigured if the journal or a definition is not as it must be; Unavailable if the log cannot be reached.
     """
-    gc.freeze()  # what was imported is never garbage, and the rest rarely lies in cycles: to look for them as often as Python does by
-    gc.set_threshold(20_000, 20, 50)  # itself took a tenth of the processor time (`python -m bench.orchestrator`)
+    look_seldom()
     log = open_log(config, "saga-orchestrator")
     await log.open()
     try:

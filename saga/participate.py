@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from saga.config import Config
 from saga.connect import open_log
 from saga.errors import Misconfigured, SagaError
+from saga.garbage import look_seldom
 from saga.logs import set_up
 from saga.metrics import ParticipantMetrics
 from saga.ops.http import participant_application, serving
@@ -50,6 +51,7 @@ def until_told(work: Callable[[asyncio.Event], Awaitable[None]], name: str) -> i
     except Misconfigured as mistake:
         print(f"{name} stops: {mistake}", file=sys.stderr)
         return 1
+    look_seldom()
     set_up(config.logs, config.logs_level)
     for line in config.unknown:
         logger.warning(line)

@@ -25,6 +25,7 @@ CONFIGURED = {"saga.config", "saga.errors", "saga.log.base"}
 WHOLE = {"saga.log", "saga.runtime", "saga.participant", "saga.config", "saga.metrics", *PARTS}
 MAY_IMPORT: dict[str, set[str]] = {
     "saga.errors": set(),
+    "saga.garbage": set(),
     "saga.config": {"saga.errors"},
     "saga.metrics": set(),
     "saga.engine": {"saga.errors"},
@@ -39,8 +40,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.topics": {"saga.app", *WHOLE},
     "saga.connect": {"saga.log", *CONFIGURED},  # the one place that chooses an adapter
     "saga.ops": {"saga.runtime", "saga.metrics", *PARTS},
-    "saga.orchestrate": {"saga.app", "saga.connect", "saga.ops", "saga.topics", *(WHOLE - {"saga.log"})},
-    "saga.participate": {"saga.connect", "saga.errors", "saga.logs", "saga.ops", "saga.participant", "saga.config", "saga.metrics"},
+    "saga.orchestrate": {"saga.garbage", "saga.app", "saga.connect", "saga.ops", "saga.topics", *(WHOLE - {"saga.log"})},
+    "saga.participate": {
+        "saga.garbage",
+        "saga.connect",
+        "saga.errors",
+        "saga.logs",
+        "saga.ops",
+        "saga.participant",
+        "saga.config",
+        "saga.metrics",
+    },
     "saga.new": {"saga.errors"},
     "saga.testing": {"saga.app", "saga.ops", "saga.topics", *WHOLE},
     "saga.cli": {"saga.logs", "saga.app", "saga.connect", "saga.new", "saga.ops", "saga.orchestrate", "saga.topics", *CONFIGURED},
