@@ -17,6 +17,7 @@ from rich.table import Table
 from infra.broker.jars import kafka_version
 
 BEGIN = "<!-- bench: written by `python -m bench --write` -->"
+BEGIN_BRIEF = "<!-- bench in brief: written by `python -m bench --write` -->"
 END = "<!-- /bench -->"
 TOO_BUSY = 0.05  # share of the machine that others had, above which the throughput is not what this machine can do
 KEPT_UP_SECONDS = 3.0  # a system that keeps up with a rate has ended all sagas so soon after the last start
@@ -162,18 +163,43 @@ def tables(found: dict[str, Any]) -> Iterable[Table]:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    on = found["machine"]
-    lines = [
-        f"{on['cores']} cores ({on['processor']}) for everything: broker, orchestrator, services and load. Python {on['python']}, "
-        f"Kafka {on['kafka']}, aiokafka {on['aiokafka']}; commit {on['commit']}, {on['date']}.",
-        "",
+    """All numbers."""
+    return "\n".join([_where(found), "", *(line for section in sections(found) for line in _table(section))])
+
+
+def brief(found: dict[str, Any]) -> str:
+    """The numbers that somebody who has not decided yet asks for. `found` is of a whole run."""
+    saturated, floor, memory = found["saturated"], found["floor"], found["memory"]
+    rows: list[Row] = [("completed sagas of five steps, saturated", f"{saturated['sagas_per_second']:,.0f} a second")]
+    rows += [
+        (
+            f"from start to end, at {each['rate']} a second",
+            " · ".join(f"{p} {each['ms'][p]:,.0f} ms" for p in ("p50", "p95", "p99")),
+        )
+        for each in found["latency"]
     ]
-    for section in sections(found):
-        marks = "|".join(["---", *["---:"] * (len(section.columns) - 1)])
-        lines += [_line(section.columns), f"|{marks}|", *map(_line, section.rows), ""]
-        if remark := _remark(section):
-            lines += [remark, ""]
-    return "\n".join(lines)
+    taken = median(each["last_decision"] for each in found["takeover"]["rounds"]) / 1000
+    rows += [
+        ("throughput against the floor: the same records, no engine, no databases", f"{floor['throughput_ratio']:.0%}"),
+        (f"after kill -9, all decided again (session time-out {found['takeover']['session_seconds']:.0f} s)", f"{taken:.1f} s"),
+        (f"memory of a live instance, of {memory['instances']:,}", f"{memory['bytes_per_instance']['started'] / 1024:.1f} KiB"),
+    ]
+    others = max(saturated["others"], _worst(found["latency"]))
+    return "\n".join([_where(found), "", *_table(Section(("", ""), rows, others))])
+
+
+def _where(found: dict[str, Any]) -> str:
+    on = found["machine"]
+    return (
+        f"{on['cores']} cores ({on['processor']}) for everything: broker, orchestrator, services and load. Python {on['python']}, "
+        f"Kafka {on['kafka']}, aiokafka {on['aiokafka']}; commit {on['commit']}, {on['date']}."
+    )
+
+
+def _table(section: Section) -> list[str]:
+    marks = "|".join(["---", *["---:"] * (len(section.columns) - 1)])
+    remark = _remark(section)
+    return [_line(section.columns), f"|{marks}|", *map(_line, section.rows), "", *([remark, ""] if remark else [])]
 
 
 def _line(cells: Row) -> str:
@@ -189,8 +215,10 @@ def _remark(section: Section) -> str:
 def write(found: dict[str, Any], page: Path) -> bool:
     """Put the numbers between the marks of a page; False if it has none."""
     text = page.read_text(encoding="utf-8") if page.exists() else ""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if begin and end:
-        page.write_text(f"{before}{begin}\n{markdown(found)}{end}{after}", encoding="utf-8")
-    return bool(begin and end)
+    for mark, made in ((BEGIN, markdown), (BEGIN_BRIEF, brief)):
+        before, begin, rest = text.partition(mark)
+        _, end, after = rest.partition(END)
+        if begin and end:
+            page.write_text(f"{before}{begin}\n{made(found)}{end}{after}", encoding="utf-8")
+            return True
+    return False

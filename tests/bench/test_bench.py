@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bench.__main__ import PAGES, RESULTS
 from bench.parts import PARTS, Bench, Sizes
 from bench.plot import draw
 from bench.readings import Histogram, percentile
@@ -137,3 +138,11 @@ def _latency(rate: int) -> dict[str, Any]:
         "drained_seconds": 0.1,
         "others": 0.0,
     }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_numbers_in_the_pages_are_the_kept_ones(page: Path, tmp_path: Path) -> None:
+    copy = tmp_path / page.name
+    copy.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+    assert write(json.loads(RESULTS.read_text(encoding="utf-8")), copy), f"{page.name} has no place for them"
+    assert copy.read_text() == page.read_text(), f"{page.name}: run `python -m bench --write`"
