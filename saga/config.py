@@ -14,7 +14,7 @@ SAGA_TIMEOUT_SECONDS    how long one answer of the log may take (10)
 SAGA_SNAPSHOT_BYTES     a journal grows by at least this much between snapshots (16 MiB)
 SAGA_SNAPSHOT_SECONDS   … or by this much time, if anything was decided (3600)
 SAGA_HISTORY_DAYS       journal records older than this may be trimmed, up to a snapshot; 0 keeps everything (0)
-SAGA_SECURITY           JSON of aiokafka's security settings (security_protocol, sasl_…); empty: plain text
+SAGA_SECURITY           JSON of security_protocol, sasl_… and ssl_…, as saga/log/kafka_security.py has them; empty: plain text
 
 Any other SAGA_… is no setting: each process says so in a line as it starts (`Config.unknown`), with the name that was probably meant.
 """
@@ -79,6 +79,8 @@ class Config:
             try:
                 given[f.name] = _READ[str(f.type)](text)
             except ValueError as error:
+                if f.name == "security":  # a password may be in it
+                    raise Misconfigured(f"{name} is no JSON object: {error}") from None
                 raise Misconfigured(f"{name}={text!r} is not a {f.type}: {error}") from None
         return Config(**given)
 
@@ -99,4 +101,11 @@ def _flag(text: str) -> bool:
     return text.lower() in ("1", "true", "yes")
 
 
-_READ: dict[str, Any] = {"str": str, "bool": _flag, "int": int, "float": float, "Mapping[str, Any]": json.loads}
+def _object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("write {…}")
+    return value
+
+
+_READ: dict[str, Any] = {"str": str, "bool": _flag, "int": int, "float": float, "Mapping[str, Any]": _object}

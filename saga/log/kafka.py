@@ -20,14 +20,15 @@ from saga.log.kafka_admin import Admin
 from saga.log.kafka_client import Background, Cluster, abandon_consumer, unavailable, within
 from saga.log.kafka_group import KafkaMembership
 from saga.log.kafka_reader import KafkaReader, RangeReader, start_consumer
+from saga.log.kafka_security import client_security
 from saga.log.kafka_writer import APPEND_BYTES, PUBLISH_BYTES, Writer
 
 
 class KafkaLog:
     """The port's Log on a Kafka cluster.
 
-    `prefix` stands before every topic and group name on the brokers, and nowhere else. `security` are aiokafka's own settings
-    (`security_protocol`, `ssl_context`, `sasl_…`). `timeout` is the limit in seconds for one call, `session_timeout` the time
+    `prefix` stands before every topic and group name on the brokers, and nowhere else. `security` is as `kafka_security`
+    has it; Misconfigured if it does not fit. `timeout` is the limit in seconds for one call, `session_timeout` the time
     after which the group goes on without a member that is silent.
     """
 
@@ -41,7 +42,7 @@ class KafkaLog:
         timeout: float = 10.0,
         session_timeout: float = 10.0,
     ) -> None:
-        self._cluster = Cluster(bootstrap, client_id, prefix, dict(security or {}), timeout)
+        self._cluster = Cluster(bootstrap, client_id, prefix, client_security(security or {}), timeout)
         self._session_timeout = session_timeout
         self._background = Background()
         # Two producers, so that publishing does not wait for the journal: each sends one request per broker at a time.

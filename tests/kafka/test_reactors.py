@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ import pytest
 from infra.broker.settings import free_ports
 from saga.engine.decision import Announce, Decision, Input, Kind
 from saga.engine.state import instance_id
+from saga.errors import Unavailable
+from saga.log.base import Outgoing
 from saga.log.kafka import KafkaLog
 from saga.log.partition import home
 from saga.runtime.codec import outgoing
@@ -52,7 +54,7 @@ class Wire:
 
     async def tell(self, numbers: range) -> None:
         """The outcomes of these orders: each third is compensated; every ten orders a minute passes."""
-        records = []
+        records: list[Outgoing] = []
         for number in numbers:
             key, completed = f"order-{number:04}", number % 3 != 0
             what, instance = "completed" if completed else "compensated", instance_id("checkout", key, BEGAN)
@@ -71,7 +73,14 @@ class Wire:
             decision = Decision(instance, 9, key, Input(Kind.OTHER), "", outputs=(announce,))
             records += outgoing(decision, home(key, app.partitions), BEGAN + number * 6_000)
             self.told[announce.id] = completed
-        await self.log.publish(records)
+        await self.until(lambda: self._published(records), "the outcomes cannot be published")
+
+    async def _published(self, records: Sequence[Outgoing]) -> bool:
+        try:
+            await self.log.publish(records)
+        except Unavailable:  # a topic that was just made may have no leader yet; the caller of `publish` publishes all again
+            return False
+        return True
 
     def start(self, *names: str) -> None:
         for name in names:

@@ -20,9 +20,11 @@ from saga.config import Config
 from saga.connect import open_log
 from saga.errors import Misconfigured, Unavailable, Unreadable
 from saga.log.base import StoredRecord, TopicSpec
+from saga.log.kafka_security import client_security
 from saga.runtime.codec import EVENTS
 from services.checkout.settings import SETTINGS
 
+KERBEROS = ("kerberos_service_name", "kerberos_domain_name")
 LEADER = "{app}-__assignor-__leader"  # Faust's own topic; nobody writes to it, but Faust asks for it
 WAIT_SECONDS = (0.1, 10.0)  # after a failure: at first, and at most
 START_SECONDS = 60.0  # a table is read back in this time, or the process ends and says so
@@ -34,17 +36,16 @@ logger = logging.getLogger(__name__)
 
 
 def make_app(config: Config, name: str) -> Any:
-    """A Faust app of this name. Raises Misconfigured for a log that is not Kafka, or security settings not told to Faust here."""
+    """A Faust app of this name. Raises Misconfigured for a log that is not Kafka, or security settings that do not fit."""
     if config.log:
         raise Misconfigured(f"the reactors need Kafka, which Faust is made for; SAGA_LOG is {config.log!r}")
-    if config.security:
-        raise Misconfigured("the reactors speak to Kafka in plain text only; SAGA_SECURITY is set")
     data = SETTINGS.data / "faust" / name
     data.parent.mkdir(parents=True, exist_ok=True)
     brokers = ";".join(f"kafka://{address.strip()}" for address in config.bootstrap.split(","))
     return faust.App(
         config.prefix + name,
         broker=brokers,
+        broker_credentials=_credentials(client_security(config.security)),
         store="memory://",
         datadir=str(data),
         consumer_auto_offset_reset="earliest",
@@ -56,6 +57,22 @@ def make_app(config: Config, name: str) -> Any:
         broker_heartbeat_interval=config.session_seconds / 5,
         broker_commit_interval=1.0,
     )
+
+
+def _credentials(security: dict[str, Any]) -> Any:
+    """What aiokafka is told, in Faust's words."""
+    context = security.get("ssl_context")
+    match security.get("security_protocol", "PLAINTEXT"), security.get("sasl_mechanism", "PLAIN"):
+        case "PLAINTEXT", _:
+            return None
+        case "SSL", _:
+            return faust.SSLCredentials(context)
+        case _, "GSSAPI":
+            given = {name: security[f"sasl_{name}"] for name in KERBEROS if f"sasl_{name}" in security}
+            return faust.GSSAPICredentials(**given, ssl_context=context)
+        case _, mechanism:  # OAUTHBEARER needs an object, which no setting can be
+            name, password = security["sasl_plain_username"], security["sasl_plain_password"]
+            return faust.SASLCredentials(username=name, password=password, mechanism=mechanism, ssl_context=context)
 
 
 async def make_topics(config: Config, name: str, changelogs: list[TopicSpec]) -> None:
