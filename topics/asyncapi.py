@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from saga import Command, Event, Message
 from saga.app import DEFAULT_PARTITIONS
-from saga.engine.messages import commands_topic, events_topic, topic_of
+from saga.engine.messages import DEADLETTERS, commands_topic, events_topic, topic_of
 from saga.runtime import codec
 from saga.topics import KEEP_DEADLETTERS, KEEP_INPUTS
 from topics.catalogue import MESSAGES, TOPICS
@@ -67,7 +67,7 @@ def _channels() -> dict[str, Any]:
     asked = "Operator actions; and inputs that came in on another partition than their saga's, forwarded as they came."
     made[codec.REQUESTS] = _channel(codec.REQUESTS, asked, "the saga's key", [said.type_ for said in REQUESTS])
     dead = "Records that could not be read or taken, as they came, with their origin and the reason."
-    made[codec.DEADLETTERS] = _channel(codec.DEADLETTERS, dead, "as it came", [DEAD], KEEP_DEADLETTERS)
+    made[DEADLETTERS] = _channel(DEADLETTERS, dead, "as it came", [DEAD], KEEP_DEADLETTERS)
     return made
 
 
@@ -106,7 +106,7 @@ def _operations() -> dict[str, Any]:
     asked = "The coordinator is asked to go on with what is parked."
     made[codec.REQUESTS] = _operation("receive", codec.REQUESTS, [said.type_ for said in REQUESTS], asked)
     dead = "The coordinator, or a participant, sets aside what cannot be read or taken."
-    made[codec.DEADLETTERS] = _operation("send", codec.DEADLETTERS, [DEAD], dead)
+    made[DEADLETTERS] = _operation("send", DEADLETTERS, [DEAD], dead)
     return made
 
 

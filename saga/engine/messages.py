@@ -26,6 +26,8 @@ NOTHING = "saga.nothing.v1"  # compensate: there was nothing to undo; verify: it
 EXPIRED = "saga.expired.v1"  # the command is older than the participant's memory: its outcome is unknown
 PROTOCOL_TYPES = {"failed": FAILED, "nothing": NOTHING, "expired": EXPIRED}  # by outcome: answers that are no domain event
 
+DEADLETTERS = "saga.deadletter"  # the topic of what cannot be read or decided, the coordinator's and the participants'
+
 SERVICE = re.compile(r"[a-z][a-z0-9_-]*")
 
 

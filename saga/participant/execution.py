@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from saga.cloudevents import header_fields
-from saga.engine.messages import Message
+from saga.engine.messages import DEADLETTERS, Message
 from saga.engine.state import Action
 from saga.errors import Unreadable
 from saga.log.base import Record, StoredRecord
@@ -39,7 +39,6 @@ from saga.participant.settlement import Answer, Arrival, Settlement
 from saga.participant.store import Store
 from saga.participant.work import Nothing, Refused, Work
 
-DEAD_LETTERS = "saga.deadletter"
 SAMPLE = 65_536  # bytes kept of a record that is too large to be kept whole; its origin says where the rest is
 DETAIL = 2_000  # characters of the detail of a dead letter's reason
 GROWTH = 3  # each pause between two tries is so many times the last
@@ -401,4 +400,4 @@ def _dead_letter(record: StoredRecord, error: Unreadable) -> Departure:
         key = key[:SAMPLE] if key else key
         value = value[:SAMPLE] if value else value
         headers = tuple((name, raw[:SAMPLE]) for name, raw in headers[:10] if len(name) < DETAIL)
-    return Departure(DEAD_LETTERS, None if record.key else record.partition, Record(key, value, (*headers, *why)))
+    return Departure(DEADLETTERS, None if record.key else record.partition, Record(key, value, (*headers, *why)))

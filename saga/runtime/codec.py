@@ -20,7 +20,7 @@ import orjson
 
 from saga.cloudevents import CloudEvent, iso_time
 from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Input, Output, Send, output_from_json, output_json
-from saga.engine.messages import commands_topic
+from saga.engine.messages import DEADLETTERS, commands_topic
 from saga.engine.state import Instance
 from saga.errors import Corrupt
 from saga.log.base import Headers, Outgoing, Record, StoredRecord, TopicPartition
@@ -30,7 +30,6 @@ FORMAT = 1  # of the journal; a newer reader reads every older one
 JOURNAL = "saga.journal"
 REQUESTS = "saga.requests"
 EVENTS = "saga.events"
-DEADLETTERS = "saga.deadletter"
 SOURCE = "saga"  # ce_source of what the coordinator itself says
 
 

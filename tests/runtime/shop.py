@@ -8,12 +8,11 @@ from contextlib import asynccontextmanager
 
 import orjson
 
-from saga.engine.messages import commands_topic, events_topic
+from saga.engine.messages import DEADLETTERS, commands_topic, events_topic
 from saga.engine.state import Phase
 from saga.log.base import Headers, Log, Outgoing, Record, StoredRecord, TopicPartition, TopicSpec
 from saga.log.partition import home
 from saga.metrics import Metrics
-from saga.runtime.codec import DEADLETTERS
 from saga.runtime.states import Slot
 from saga.runtime.worker import Worker, WorkerSettings
 from tests.runtime.kit import REPLIES, specs

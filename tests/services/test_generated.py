@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from saga.cloudevents import CloudEvent
 from saga.engine.decision import Announce
-from saga.engine.messages import Event, commands_topic, events_topic
+from saga.engine.messages import DEADLETTERS, Event, commands_topic, events_topic
 from saga.log.base import Record, StoredRecord, TopicPartition
 from saga.runtime.batch import Batch, Place
-from saga.runtime.codec import DEADLETTERS, JOURNAL, outgoing
+from saga.runtime.codec import JOURNAL, outgoing
 from saga.runtime.fold import Fold
 from saga.topics import specs
 from services import app
