@@ -74,7 +74,7 @@ class Draft:
     def model(self) -> BaseModel:
         """The instance's data as the user's class."""
         if self._model is None:
-            self._model = self.call("", self.saga.data.model_validate, self.state.data)
+            self._model = self.call("", self.saga.data.model_validate, _own(self.state.data))
         return self._model
 
     def put_data(self, step: str, data: Any) -> None:
@@ -143,7 +143,7 @@ class Draft:
 
     def _question(self, name: str) -> Any:
         step, state = self.step(name), self.state.steps[name]
-        sent = self.call(name, step.command_class.model_validate, state.sent)
+        sent = self.call(name, step.command_class.model_validate, _own(state.sent))
         if state.status is Status.VERIFYING:
             assert step.finder is not None
             assert step.finder_class is not None
@@ -214,3 +214,8 @@ class Draft:
         cause = self.state.cause
         why = {} if cause is None else {"why": cause.why, "step": cause.step, "detail": cause.detail}
         self.announce(str(phase), data=self.state.data, **why)
+
+
+def _own(data: Any) -> Any:
+    """A copy for the user's code: pydantic hands on what lies under `Any` as it is, and to change it in place would change the state."""
+    return orjson.loads(orjson.dumps(data))

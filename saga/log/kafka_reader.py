@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 LONG_POLL_MS = 200  # a fetch under way delays the first one after `assign` by as much, since a broker answers in turn
 LOOK_SECONDS = 1.0  # how often a waiting `fetch` looks whether the broker is still there
 READY_BYTES = 1024 * 1024  # of one partition: more is not taken from the consumer; it holds as much again
-FULL_SECONDS = 0.02  # until a full partition is looked at again
+LEFT_SECONDS = 0.02  # until a partition that is full, or has a problem, is looked at again
+RECORD_BYTES = 300  # that a record takes beside its key and value, its headers included
 LUMP_BYTES = 4 * 1024 * 1024  # per partition and fetch of a range: the largest batch of a journal
 IDLE_CONSUMERS = 2  # kept for the next restore: connecting costs more than reading a short range
 
@@ -69,6 +70,14 @@ class _Followed:
     bytes: int = 0  # of what is ready
     problem: InputsLost | Unavailable | None = None  # met behind what is ready
     waiter: asyncio.Future[None] | None = None
+
+    @property
+    def room(self) -> bool:
+        return self.problem is None and self.bytes < READY_BYTES
+
+
+def _size(record: Any) -> int:
+    return RECORD_BYTES + len(record.key or b"") + len(record.value or b"")
 
 
 class KafkaReader:
@@ -141,9 +150,13 @@ class KafkaReader:
             if self.closed:
                 raise Unavailable("the reader is closed")
             if self._consumer is None:
-                self._consumer = await start_consumer(
+                consumer = await start_consumer(
                     self._cluster, "inputs", self._background, isolation_level="read_committed", fetch_max_wait_ms=LONG_POLL_MS
                 )
+                if self.closed:
+                    self._background.start(abandon_consumer(consumer))
+                    raise Unavailable("the reader is closed")
+                self._consumer = consumer
                 self._pumping = asyncio.get_running_loop().create_task(self._pump(self._consumer))
                 forget(self._pumping)
 
@@ -174,15 +187,17 @@ class KafkaReader:
         """Take what the consumer fetches, as soon as it is there."""
         while not consumer._fetcher._fetch_task.done():
             waiter = consumer._fetcher._create_fetch_waiter()
-            full = False
+            left = False
             for known in list(consumer._fetcher._records):
-                followed = self._followed.get(self._cluster.back(known))
-                full = full or (followed is not None and followed.bytes >= READY_BYTES)
-                if followed is not None and followed.bytes < READY_BYTES:
+                if (followed := self._followed.get(self._cluster.back(known))) is None:
+                    continue
+                if followed.room:
                     await self._draw(consumer, known, followed)
-            # A full partition keeps the consumer from asking on for a moment; its user comes by soon.
+                left = left or not followed.room
+            # What is left keeps the consumer from asking on for a moment: its user comes by soon. After a problem, too, nobody is asked
+            # for that partition again before the consumer was asked for what it has.
             news = [waiter, consumer._fetcher._fetch_task]
-            await asyncio.wait(news, timeout=FULL_SECONDS if full else None, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(news, timeout=LEFT_SECONDS if left else None, return_when=asyncio.FIRST_COMPLETED)
             waiter.cancel()
 
     async def _draw(self, consumer: Any, known: Any, followed: _Followed) -> None:
@@ -193,12 +208,12 @@ class KafkaReader:
         except OffsetOutOfRangeError as error:
             followed.problem = InputsLost(f"{partition}: position {followed.read} lies outside of what the partition holds")
             followed.problem.__cause__ = error
-        except KafkaError as error:
-            followed.problem = Unavailable(f"read {partition}: {said(error)}")
+        except Exception as error:  # of whatever kind: it is this partition's, and the others go on
+            followed.problem = Unavailable(f"read {partition}: {said(error) if isinstance(error, KafkaError) else repr(error)}")
             followed.problem.__cause__ = error
         else:
             followed.ready += [stored(partition.topic, record) for record in records]
-            followed.bytes += sum(len(record.value or b"") for record in records)
+            followed.bytes += sum(map(_size, records))
             followed.read = consumer._subscription._assigned_state(known).position
             if not followed.ready:
                 followed.position = followed.read
@@ -218,7 +233,7 @@ class KafkaReader:
             ready = followed.ready
             while ready and len(taken) < limit:
                 record = ready.popleft()
-                followed.bytes -= len(record.value or b"")
+                followed.bytes -= _size(record)
                 followed.position = record.offset + 1
                 taken.append(record)
             if not ready:

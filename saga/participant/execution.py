@@ -299,7 +299,9 @@ class Execution:
         try:
             with inbox.savepoint:
                 message = _replied(received, received.handler.answer(received.payload, work, *called))
-                return self._settlement.settle(inbox, received, arrival, message, work.emitted)
+                answer = self._settlement.settle(inbox, received, arrival, message, work.emitted)
+            inbox.flush()  # at once, not at the group's end: should a later handler commit, no effect stands without its row
+            return answer
         except (Refused, Nothing) as no:
             # The handler's own rows went with its savepoint: a "no" means no effect. What is left is to say so.
             return self._settlement.settle(inbox, received, arrival, _checked(received, no), ())

@@ -63,6 +63,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import SQLAlchemyError
 
 from saga.engine.state import Action
 from saga.log.base import Headers, Record
@@ -180,7 +181,7 @@ class Inbox:
         self._asked = ids
         rows = connection.execute(_FIND, {"ids": list(ids)})
         self._rows = {id: Row(id, State(state), value, packed) for id, state, value, packed in rows}
-        self._stored = frozenset(self._rows)
+        self._stored = set(self._rows)
         self._changed: dict[str, dict[str, Any]] = {}
 
     def find(self, id: str) -> Row:
@@ -195,12 +196,17 @@ class Inbox:
         self._changed[id] = {"id": id, "state": state.value, "since": since, "reply_value": value, "reply_headers": packed}
 
     def flush(self) -> None:
-        """Write what changed to the database."""
-        new = [row for id, row in self._changed.items() if id not in self._stored]
-        if new:
-            self.connection.execute(_INSERT, new)
-        for id in self._changed.keys() & self._stored:
-            self.connection.execute(_UPDATE, {"was": id, **self._changed[id]})
+        """Write what changed to the database. Raises Broken if that cannot be: what it goes with must not stand without it."""
+        changed, self._changed = self._changed, {}
+        new = [row for id, row in changed.items() if id not in self._stored]
+        try:
+            if new:
+                self.connection.execute(_INSERT, new)
+            for id in changed.keys() & self._stored:
+                self.connection.execute(_UPDATE, {"was": id, **changed[id]})
+        except SQLAlchemyError as error:
+            raise Broken(f"the inbox could not be written: {error}") from error
+        self._stored.update(changed)
 
 
 class Savepoint:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from saga.engine.state import Instance
 from saga.runtime.codec import decode_instance, encode_instance
 
+LARGE = 32 * 1024  # bytes: a larger one is not kept as it is
 WARM = 2000  # instances kept as they are, of one partition; some 4 KB each
 UNMEASURED = 2**62  # bytes: nobody has looked yet
 
@@ -62,6 +63,9 @@ class States(Mapping[Slot, bytes]):
 
     def put(self, slot: Slot, held: Held) -> None:
         """An instance as it is now. Nobody may change it any more."""
+        if LARGE < held.bound < UNMEASURED:
+            self.put_bytes(slot, encode_instance(held.state))
+            return
         self._bytes[slot] = None
         self._warm.pop(slot, None)
         self._warm[slot] = held

@@ -470,3 +470,25 @@ def test_a_graceful_stop_commits_what_it_did(drive: Drive) -> None:
         assert second.meter.results == [("payment.note_payment.v1", "done")], "nothing that the first answered was read again"
 
     drive(story)
+
+
+def test_what_others_did_before_a_handler_that_commits_is_not_done_twice(drive: Drive) -> None:
+    """A handler must not end the transaction it shares; where one does, only its own command may pay for it."""
+
+    async def story(world: World) -> None:
+        payment = Payment()
+
+        def commit(cmd: NotePayment, work: Work) -> None:
+            if cmd.note == "bad":
+                work.execute(text("COMMIT"))
+
+        payment.before_note = commit
+        good = [Ids(f"o-{n}") for n in range(3)]
+        await world.send(*(command(NotePayment(note="good"), ids) for ids in good), command(NotePayment(note="bad"), Ids("o-9")))
+        await world.start(payment, QUICK)
+        for ids in good:
+            await world.reply(ids.command())
+        assert sorted(payment.runs.count(ids.command()) for ids in good) == [1, 1, 1]
+        assert [row.note for row in await world.rows(notes)].count("good") == 3
+
+    drive(story)

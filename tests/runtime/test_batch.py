@@ -210,3 +210,36 @@ def test_a_reply_to_a_parked_order_with_any_command_id_harms_nobody() -> None:
         assert decision.note == "kept"
         Census(metrics).count(decision, made.result(decision), BEGAN)
     assert b"zzz" not in metrics.text()
+
+
+class Bag(BaseModel):
+    order_id: str
+    held: Any = None  # pydantic hands on what lies here as it is
+
+
+def test_a_step_that_changes_its_data_in_place_changes_nothing_of_the_fold() -> None:
+    careless = Saga("careless", version=1, starts_on=OrderPlaced, key=lambda e: e.order_id, data=Bag, deadline=minutes(5))
+
+    @careless.start
+    def begin(event: OrderPlaced) -> Bag:
+        return Bag(order_id=event.order_id, held={"seen": []})
+
+    @careless.step(after=START, compensation=None)
+    def greet(bag: Bag) -> Greet:
+        bag.held["seen"].append("greet")
+        return Greet(order_id=bag.order_id)
+
+    @careless.step(after=greet, compensation=None)
+    def greet_again(bag: Bag) -> Greet:
+        bag.held["seen"].append("again")
+        return Greet(order_id=bag.order_id)
+
+    fold = Fold(HERE)
+    first = Batch(Place(0, 1, Book([careless])), fold, BEGAN)
+    take(first, placed("a"))
+    slot, held = next(iter(first.states.items()))
+    fold.instances.put(slot, held)
+    before = encode_instance(held.state)
+    (decision,) = take(Batch(first.place, fold, BEGAN + 1), reply(held.state.id, "greet"))  # and this batch is never appended
+    assert decision.note == "done"
+    assert encode_instance(held.state) == before
