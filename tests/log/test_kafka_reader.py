@@ -79,9 +79,9 @@ class Consumer:
     def seek(self, partition: Any, offset: int) -> None:
         self._fetcher.seek_to(partition, offset)
 
-    async def getmany(self, *partitions: Any, timeout_ms: int = 0) -> Any:
+    async def getmany(self, *partitions: Any, timeout_ms: int = 0, max_records: int | None = None) -> Any:
         with self._subscription.fetch_context():
-            return await self._fetcher.fetched_records(partitions, timeout_ms / 1000)
+            return await self._fetcher.fetched_records(partitions, timeout_ms / 1000, max_records)
 
 
 def test_after_an_answer_that_cannot_be_parsed_the_partition_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from services.checkout.crew import ROOT
+from services.checkout.stage import shown
 
 PATIENCE = 120.0  # seconds; the demo itself waits so long for what it waits for
 OTHER_PAGE, BACK = "\x1b[?1049h", "\x1b[?1049l"  # xterm's alternate screen
@@ -159,7 +160,7 @@ def test_in_a_pipe_there_are_plain_lines_and_a_book_that_does_not_agree_fails(tm
     assert "orchestrator-1 is killed with -9; it owned 8 of 16 partitions" in run.said
     assert "  OFF  " in run.said
     assert "all books agree" not in run.said
-    assert f"the logs and databases are in {run.folder}" in run.said
+    assert f"the logs and databases are in {shown(run.folder)}" in run.said
     assert (run.folder / "orchestrator-1.log").exists()
     assert processes_of(tmp_path) == []
 
@@ -170,7 +171,7 @@ def test_what_is_kept_can_be_looked_at_and_stopped(tmp_path: Path) -> None:
         with running(tmp_path, terminal=None, arguments=("--keep",)) as run:
             code = run.end()
         assert code == 0, run.said
-        assert f". {run.folder}/env " in run.said
+        assert f". {shown(run.folder)}/env " in run.said
         shell = f". {run.folder}/env && python -m saga.cli why order-0007"
         told = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert told.stdout.startswith("checkout order-0007 "), told.stderr
