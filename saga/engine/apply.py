@@ -6,12 +6,11 @@ reason why a fold gives the live state, byte for byte.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from operator import attrgetter
 from typing import Any
 
 from saga.engine.decision import Decision, Kind
-from saga.engine.state import Cause, Instance, Parked, StepState, restore
+from saga.engine.state import Instance, StepState, plain, restore
 
 # What may change after the start; the rest of Instance is fixed by its first decision.
 _CHANGING = ("phase", "deadline_over", "cause", "parked", "ended", "keep_until", "limit", "kept")
@@ -30,7 +29,7 @@ def diff(before: Instance | None, after: Instance) -> dict[str, Any]:
     if nows != befores:
         for name, was, now in zip(_CHANGING, befores, nows, strict=True):
             if now != was:
-                patch[name] = asdict(now) if isinstance(now, Parked | Cause) else now
+                patch[name] = plain(now)
     old = before.steps if before is not None else {}
     steps = {name: step.to_json() for name, step in after.steps.items() if old.get(name) is not step}
     if steps:

@@ -104,9 +104,8 @@ class Draft:
 
     def _written(self, step: str, value: Any, what: str, limit: int) -> bytes:
         try:
-            raw = orjson.dumps([[[[[[[[value]]]]]]]])[
-                8:-8
-            ]  # it will stand deeper in a decision, and JSON is only written to some depth
+            # It will stand deeper in a decision, and JSON is only written to some depth.
+            raw = orjson.dumps([[[[[[[[value]]]]]]]])[8:-8]
         except TypeError as error:
             raise UserCodeRaised(step, f"{what} cannot be written as JSON: {error}") from error
         if len(raw) > limit:
@@ -137,8 +136,8 @@ class Draft:
     def fresh(self, name: str) -> None:
         """A new round, under a new command id: what was refused had no effect (S12), and a repeat would only be refused again."""
         state = self.state.steps[name]
-        counter = ROUND_OF[ACTION_OF[state.status]]
-        self.set(name, attempt=0, first=1, decided=self.now, answer="", reason="", **{counter: getattr(state, counter) + 1})
+        action = ACTION_OF[state.status]
+        self.set(name, attempt=0, first=1, decided=self.now, answer="", reason="", **{ROUND_OF[action]: state.rounds(action) + 1})
         self.again(name)
 
     def _question(self, name: str) -> Any:

@@ -82,9 +82,8 @@ class StepState(NamedTuple):
 
     def rounds(self, action: Action) -> int:
         """How many command ids of this action there were."""
-        if action is Action.EXECUTE:
-            return self.round
-        return self.ask_round if action is Action.VERIFY else self.undo_round
+        count: int = getattr(self, ROUND_OF[action])
+        return count
 
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value, default in zip(self._fields, self, _STEP_DEFAULTS, strict=True) if value != default}
@@ -174,7 +173,7 @@ class Instance:
         for name, default in _DEFAULTS:
             now = getattr(self, name)
             if now != default:
-                value[name] = asdict(now) if isinstance(now, _NESTED) else now
+                value[name] = plain(now)
         value["data"] = self.data
         value["steps"] = {name: step.to_json() for name, step in self.steps.items()}
         if self.kept:
@@ -186,6 +185,11 @@ class Instance:
     def from_json(value: dict[str, Any]) -> Instance:
         given = {name: restore(name, inner) for name, inner in value.items() if name != "steps"}
         return Instance(**given, steps={name: StepState.from_json(step) for name, step in value["steps"].items()})
+
+
+def plain(value: Any) -> Any:
+    """A field of Instance as a JSON value."""
+    return asdict(value) if isinstance(value, (Parked, Cause)) else value
 
 
 def restore(name: str, value: Any) -> Any:
@@ -201,7 +205,6 @@ def restore(name: str, value: Any) -> Any:
     return value
 
 
-_NESTED = (Parked, Cause)
 _DEFAULTS = tuple((f.name, f.default) for f in fields(Instance) if f.name not in ("data", "steps", "kept", "seen"))
 
 

@@ -29,9 +29,8 @@ UNWRITTEN = 96  # bytes of a state that are not in what is written of a decision
 GROWTH = 8  # no record grows more than that when it is written as JSON: a control character 6 times, 1e15 less than 5
 KEPT_OF_LARGE = 64 * 1024  # what its dead letter holds of it
 MAX_STATE_BYTES = 1024 * 1024  # S32: an instance's whole state
-MAX_BATCH_BYTES = (
-    900_000  # below the broker's default limit of a batch, 1,048,588; one more decision is well below the journal's 4 MiB
-)
+# Below the broker's default limit of a batch, 1,048,588; one more decision is well below the journal's 4 MiB.
+MAX_BATCH_BYTES = 900_000
 MAX_BATCH_INPUTS = 500  # so that a batch is decided in well under a second
 
 
