@@ -16,9 +16,9 @@ from bench.program import LOOK_SECONDS, follow, run
 from bench.shop import SERVICES, STARTS, app
 from saga.config import Config
 from saga.connect import open_log
-from saga.engine.messages import events_topic
+from saga.engine.messages import REQUESTS, events_topic
 from saga.log.base import Log, Outgoing, Reader, Record, TopicPartition
-from saga.runtime.codec import JOURNAL, REQUESTS, decision_from_json, decode, outgoing
+from saga.runtime.codec import JOURNAL, decision_from_json, decode, outgoing
 from saga.runtime.task import FETCH_LIMIT
 
 INPUTS = (STARTS, *(events_topic(name) for name in SERVICES))

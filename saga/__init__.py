@@ -1,8 +1,11 @@
 """A saga coordinator for Kafka: business processes that span services finish, or are undone; nothing is lost in between."""
 
 from saga.app import App
-from saga.engine.definition import START, Saga, Step, days, hours, minutes, seconds
+from saga.engine.calendar import Slot
+from saga.engine.definition import Saga, days, hours, minutes, seconds
+from saga.engine.kinds import Step
 from saga.engine.messages import Command, Event, Message, Refusal
+from saga.engine.nodes import START, unless
 from saga.engine.policy import Retry
 from saga.errors import DefinitionError, Misconfigured, SagaError
 from saga.participant import Nothing, Participant, ParticipantRunner, Refused, Store, Work
@@ -23,6 +26,7 @@ __all__ = [
     "Retry",
     "Saga",
     "SagaError",
+    "Slot",
     "Step",
     "Store",
     "Work",
@@ -30,4 +34,5 @@ __all__ = [
     "hours",
     "minutes",
     "seconds",
+    "unless",
 ]

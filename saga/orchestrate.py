@@ -10,12 +10,12 @@ from collections.abc import Collection
 from saga.app import App
 from saga.config import Config
 from saga.connect import open_log, safety
+from saga.engine.messages import REQUESTS
 from saga.errors import Misconfigured
 from saga.garbage import look_seldom
 from saga.log.base import Log, TopicPartition
 from saga.metrics import Metrics
 from saga.ops.http import application, serving
-from saga.runtime.codec import REQUESTS
 from saga.runtime.worker import Worker, WorkerSettings
 from saga.topics import needed_to_run, problems
 

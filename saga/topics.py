@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from saga.engine.messages import DEADLETTERS, Command, commands_topic, events_topic, topic_of
+from saga.engine.messages import DEADLETTERS, REQUESTS, Command, commands_topic, events_topic, topic_of
 from saga.log.base import TopicSpec
-from saga.runtime.codec import EVENTS, JOURNAL, REQUESTS
+from saga.runtime.codec import EVENTS, JOURNAL
 
 if TYPE_CHECKING:
     from saga.app import App

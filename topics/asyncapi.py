@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from saga import Command, Event, Message
 from saga.app import DEFAULT_PARTITIONS
 from saga.engine.messages import DEADLETTERS, commands_topic, events_topic, topic_of
+from saga.engine.messages import REQUESTS as HOME
 from saga.runtime import codec
 from saga.topics import KEEP_DEADLETTERS, KEEP_INPUTS
 from topics.catalogue import MESSAGES, TOPICS
@@ -65,7 +66,7 @@ def _channels() -> dict[str, Any]:
     about = "The coordinator tells what became of sagas."
     made[codec.EVENTS] = _channel(codec.EVENTS, about, "the saga's key", [said.type_ for said in ANNOUNCEMENTS])
     asked = "Operator actions; and inputs that came in on another partition than their saga's, forwarded as they came."
-    made[codec.REQUESTS] = _channel(codec.REQUESTS, asked, "the saga's key", [said.type_ for said in REQUESTS])
+    made[HOME] = _channel(HOME, asked, "the saga's key", [said.type_ for said in REQUESTS])
     dead = "Records that could not be read or taken, as they came, with their origin and the reason."
     made[DEADLETTERS] = _channel(DEADLETTERS, dead, "as it came", [DEAD], KEEP_DEADLETTERS)
     return made
@@ -104,7 +105,7 @@ def _operations() -> dict[str, Any]:
     told = "The coordinator says what became of a saga."
     made[codec.EVENTS] = _operation("send", codec.EVENTS, [said.type_ for said in ANNOUNCEMENTS], told)
     asked = "The coordinator is asked to go on with what is parked."
-    made[codec.REQUESTS] = _operation("receive", codec.REQUESTS, [said.type_ for said in REQUESTS], asked)
+    made[HOME] = _operation("receive", HOME, [said.type_ for said in REQUESTS], asked)
     dead = "The coordinator, or a participant, sets aside what cannot be read or taken."
     made[DEADLETTERS] = _operation("send", DEADLETTERS, [DEAD], dead)
     return made

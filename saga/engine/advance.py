@@ -1,6 +1,6 @@
 """What follows once a step has moved: new steps, compensations in their order, the end, or a wait for an operator.
 
-Forward: a step starts when all before it are done, as long as nothing failed.
+Forward: a step's turn comes when all before it are settled, as long as nothing failed.
 
 Back: a naive coordinator compensates the moment something fails. That is too early: a parallel branch may still be on its way, and its
 effect would be missed or would come after its own compensation. So first every branch settles (S16), and then a compensation starts
@@ -10,91 +10,129 @@ depended on it is.
 
 from __future__ import annotations
 
-from saga.engine.draft import Draft
-from saga.engine.state import UNSETTLED, Cause, Phase, Status, Waits
+from typing import Any
+
+from saga.engine.draft import Draft, UserCodeRaised
+from saga.engine.family import end, start_other
+from saga.engine.kinds import Chain, Mapped, Waiting
+from saga.engine.nodes import AnyStep
+from saga.engine.state import UNSETTLED, Phase, Status, StepState, Waits, base_name, iteration
+from saga.engine.waits import open_wait
+
+MOST_RUNS = 8  # that one decision may begin: more begin anew without waiting for anything
 
 
 def advance(draft: Draft) -> None:
     """Take every step that is possible now."""
-    state = draft.state
-    if state.phase is Phase.RUNNING:
-        _forward(draft)
-    elif state.phase is Phase.COMPENSATING:
-        _back(draft)
+    for _ in range(MOST_RUNS):
+        state = draft.state
+        if state.phase is Phase.RUNNING:
+            _forward(draft)
+        if state.phase is Phase.COMPENSATING:  # also if a wait that was opened just now was missed already
+            _back(draft)
+        if draft.state is state:
+            break
+    else:
+        raise UserCodeRaised(
+            "", f"{draft.saga.name} begins anew {MOST_RUNS} times at once; its renew must lead to something that waits"
+        )
     if state.live and state.parked is None:
         park_if_quiet(draft)
-
-
-def turn_back(draft: Draft, cause: Cause) -> None:
-    """From now on this instance compensates: no new step, no further attempt of what will be undone (S13)."""
-    state = draft.state
-    if state.phase is not Phase.RUNNING:
-        return
-    state.phase = Phase.COMPENSATING
-    state.cause = cause
-    for name, step in list(state.steps.items()):
-        if step.status is Status.EXECUTING and step.waits in (Waits.RETRY, Waits.OPERATOR):
-            settle_unknown(draft, name, step.reason)
-        elif step.status is Status.VERIFYING and step.waits is Waits.OPERATOR and not step.answer:
-            give_up_verifying(draft, name, step.reason)
-
-
-def give_up_verifying(draft: Draft, name: str, why: str) -> None:
-    """Nobody answered whether it happened, and the saga goes back: compensate it like what did happen."""
-    draft.set(name, status=Status.UNKNOWN, waits=Waits.NOTHING, due=None, answer="unknown", reason=why)
-
-
-def settle_unknown(draft: Draft, name: str, why: str) -> None:
-    """A step got no answer and will get no further attempt: what then, by its policy (S14, S21)."""
-    state, step = draft.state, draft.step(name)
-    policy = step.when_unknown()
-    going_back = state.phase is Phase.COMPENSATING and not step.pivot
-    if policy == "park" and (step.unknown == "park" or not going_back):
-        draft.set(name, waits=Waits.OPERATOR, due=None, answer="unknown", reason=why)
-    elif policy == "verify" and not going_back:
-        draft.begin(name, Status.VERIFYING)
-    else:
-        # What may have happened is compensated like what did; the participant answers `nothing` if it never ran.
-        draft.set(name, status=Status.UNKNOWN, waits=Waits.NOTHING, due=None, answer="unknown", reason=why)
-        turn_back(draft, Cause("unknown", name, why))
 
 
 def _forward(draft: Draft) -> None:
     state, graph = draft.state, draft.saga.graph
     for name, before in graph.before.items():
-        if name not in state.steps and all(_is(draft, other, Status.DONE) for other in before):
+        if name not in state.steps and all(_settled(draft, other) for other in before):
+            _enter(draft, graph.steps[name])
+        step = graph.steps[name]
+        if isinstance(step, Mapped) and name in state.steps and state.steps[name].status is Status.EXECUTING:
+            _go_on(draft, step)
+        if state.phase is not Phase.RUNNING:
+            return
+    if all(name in state.steps and _settled(draft, name) for name in graph.steps):
+        end(draft, Phase.COMPLETED)
+
+
+def _enter(draft: Draft, step: AnyStep[Any]) -> None:
+    """A step's turn has come."""
+    if not draft.wanted(step):
+        draft.state.steps[step.name] = StepState(Status.SKIPPED, Waits.NOTHING, decided=draft.now)
+    elif isinstance(step, Mapped):
+        items = draft.items(step)
+        draft.state.steps[step.name] = StepState(Status.EXECUTING, Waits.NOTHING, decided=draft.now, sent=items)
+    elif isinstance(step, Waiting):
+        open_wait(draft, step)
+    elif isinstance(step, Chain):
+        start_other(draft, step)
+    else:
+        draft.execute(step.name)
+
+
+def _go_on(draft: Draft, step: Mapped[Any, Any, Any]) -> None:
+    """Begin the next items of a mapped step, `at_once` of them on their way together; when all are settled, it is done (S17)."""
+    steps, items = draft.state.steps, draft.state.steps[step.name].sent
+    names = [iteration(step.name, index) for index in range(len(items))]
+    under_way = sum(name in steps and not _settled(draft, name) for name in names)
+    for name in names:
+        if under_way >= step.at_once:
+            break
+        if name not in steps:
             draft.execute(name)
-    if len(state.steps) == len(graph.steps) and all(step.status is Status.DONE for step in state.steps.values()):
-        draft.end(Phase.COMPLETED)
+            under_way += 1
+    if all(name in steps and _settled(draft, name) for name in names):
+        draft.set(step.name, status=Status.DONE, answer="done")
 
 
 def _back(draft: Draft) -> None:
     state, graph = draft.state, draft.saga.graph
     if any(step.status in UNSETTLED for step in state.steps.values()):
         return
+    parts: dict[str, list[str]] = {name: [] for name in graph.steps}
+    for name in state.steps:
+        parts[base_name(name)].append(name)
     cleared: dict[str, bool] = {}
 
     def clear(name: str) -> bool:
         """Is this step out of the way: whatever depended on it undone, and it itself undone or without effect?"""
         if name not in cleared:
             after = [clear(other) for other in graph.next[name]]  # all of them, not only up to the first that is not
-            cleared[name] = all(after) and not _to_undo(draft, name)
+            cleared[name] = all(after) and not any(_to_undo(draft, part) for part in parts[name])
         return cleared[name]
 
     for name in graph.steps:
         clear(name)
-    for name in graph.steps:
-        if _is(draft, name, Status.DONE, Status.UNKNOWN) and _to_undo(draft, name) and all(cleared[n] for n in graph.next[name]):
-            draft.begin(name, Status.COMPENSATING)
+    for name, step in graph.steps.items():
+        if all(cleared[other] for other in graph.next[name]):
+            _undo(draft, step, parts[name])
     if all(cleared.values()):
-        draft.end(Phase.COMPENSATED)
+        end(draft, Phase.COMPENSATED)
+
+
+def _undo(draft: Draft, step: AnyStep[Any], parts: list[str]) -> None:
+    """Begin to compensate a step, or of a mapped one so many iterations as may be on their way together."""
+    most = step.at_once if isinstance(step, Mapped) else 1
+    under_way = sum(_is(draft, part, Status.COMPENSATING) for part in parts)
+    for part in parts:
+        if under_way < most and _to_undo(draft, part) and not _is(draft, part, Status.COMPENSATING):
+            draft.begin(part, Status.COMPENSATING)
+            under_way += 1
 
 
 def _to_undo(draft: Draft, name: str) -> bool:
     """Does this step have an effect, or perhaps one, that its compensation has not yet undone?"""
     if _is(draft, name, Status.COMPENSATING):
         return True
-    return draft.step(name).compensation_class is not None and _is(draft, name, Status.DONE, Status.UNKNOWN)
+    step = draft.step(name)
+    whole = isinstance(step, Mapped) and name == step.name  # the iterations have the effects
+    return step.undoable and not whole and _is(draft, name, Status.DONE, Status.UNKNOWN)
+
+
+def _settled(draft: Draft, name: str) -> bool:
+    """May what comes after this step begin?"""
+    if _is(draft, name, Status.DONE, Status.SKIPPED):
+        return True
+    return draft.step(name).best_effort and _is(draft, name, Status.REFUSED, Status.UNKNOWN)
 
 
 def _is(draft: Draft, name: str, *statuses: Status) -> bool:
@@ -109,12 +147,13 @@ def park_if_quiet(draft: Draft) -> None:
     beside one that is stuck it gets no more than its ordinary attempts, or the operator would never hear of the other.
     """
     steps = draft.state.steps
-    if any(step.waits is Waits.REPLY for step in steps.values()):
+    if any(step.waits in (Waits.REPLY, Waits.EVENT) for step in steps.values()):
         return
-    stuck = [name for name in draft.saga.graph.steps if name in steps and steps[name].waits is Waits.OPERATOR]
+    stuck = [name for name in steps if steps[name].waits is Waits.OPERATOR]
     if any(_moves(draft, name, bool(stuck)) for name in steps):
         return
     assert stuck, f"{draft.state.id} neither moves nor waits: {steps}"
+    stuck.sort(key=lambda name: list(draft.saga.graph.steps).index(base_name(name)))
     name, step = stuck[0], steps[stuck[0]]
     reason = {Status.VERIFYING: "unverified", Status.COMPENSATING: "compensation"}.get(step.status, step.answer or "unknown")
     draft.park(reason, name, step.reason, holds=False)
@@ -123,6 +162,6 @@ def park_if_quiet(draft: Draft) -> None:
 def _moves(draft: Draft, name: str, another_is_stuck: bool) -> bool:
     """Will a reply or time alone change this step?"""
     step = draft.state.steps[name]
-    if step.waits is Waits.RETRY and another_is_stuck and draft.saga.graph.retriable(name):
+    if step.waits is Waits.RETRY and another_is_stuck and draft.saga.graph.retriable(base_name(name)):
         return step.attempt - step.first + 1 < draft.step(name).retry.attempts
     return step.waits in (Waits.REPLY, Waits.RETRY)

@@ -2,30 +2,51 @@
 
 `diff` is its other half: what `decide` changed in its working copy, as the patch that `apply` replays. The two together are the
 reason why a fold gives the live state, byte for byte.
+
+A patch with an `id` begins another run under the same saga and key: the first one, or one that follows what had ended (a child that is
+undone, S28; a saga that begins anew when it is done). The numbers of decisions go on, everything else begins from its defaults.
 """
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
 from operator import attrgetter
 from typing import Any
 
 from saga.engine.decision import Decision, Kind
-from saga.engine.state import Instance, StepState, plain, restore
+from saga.engine.state import Instance, Phase, StepState, plain, restore
 
 # What may change after the start; the rest of Instance is fixed by its first decision.
-_CHANGING = ("phase", "deadline_over", "cause", "parked", "ended", "keep_until", "limit", "kept")
+_CHANGING = (
+    "phase",
+    "deadline_over",
+    "cancelled",
+    "cause",
+    "parked",
+    "ended",
+    "keep_until",
+    "limit",
+    "parent",
+    "kept",
+    "early",
+)
 _changing = attrgetter(*_CHANGING)
-_UNKNOWN = object()
 _FIXED = ("id", "saga", "key", "version", "hash", "started", "deadline", "digest", "trace")
+_INITIAL = {f.name: f.default if f.default is not MISSING else [] for f in fields(Instance) if f.name in _CHANGING}
+_initially = tuple(_INITIAL[name] if name != "phase" else None for name in _CHANGING)  # the first phase is always told
 
 
 def diff(before: Instance | None, after: Instance) -> dict[str, Any]:
-    """The fields of `after` that differ from `before`, as JSON values; for a new instance, all of them."""
+    """The fields of `after` that differ from `before`, as JSON values; for a new run, those that differ from the defaults."""
+    if before is not None and before.id != after.id:
+        before = None
     patch: dict[str, Any] = {}
     if before is None:
         patch = {name: getattr(after, name) for name in _FIXED}
+        if after.undoes:
+            patch["undoes"] = after.undoes
     nows = _changing(after)
-    befores = (_UNKNOWN,) * len(nows) if before is None else _changing(before)
+    befores = _initially if before is None else _changing(before)
     if nows != befores:
         for name, was, now in zip(_CHANGING, befores, nows, strict=True):
             if now != was:
@@ -38,15 +59,16 @@ def diff(before: Instance | None, after: Instance) -> dict[str, Any]:
 
 
 def apply(state: Instance | None, decision: Decision) -> Instance:
-    """The state after a decision; `state` itself is changed and returned, or made if this is the first decision.
+    """The state after a decision; `state` itself is changed and returned, or made if this decision begins a run.
 
     Raises AssertionError if the decision is not the next one of this instance.
     """
     patch = decision.patch
-    if state is None:
-        assert decision.seq == 1, f"{decision.instance}: the first decision has seq {decision.seq}"
-        state = Instance(**{name: patch[name] for name in _FIXED})
-    assert decision.seq == state.seq + 1, f"{decision.instance}: decision {decision.seq} follows {state.seq}"
+    before = state.seq if state is not None else 0
+    assert decision.seq == before + 1, f"{decision.instance}: decision {decision.seq} follows {before}"
+    if state is None or "id" in patch:
+        remembered = state.seen if state is not None and state.phase is Phase.EARLY else []
+        state = Instance(**{name: patch[name] for name in _FIXED}, undoes=patch.get("undoes", ""), seen=remembered)
     state.seq = decision.seq
     for name in _CHANGING:
         if name in patch:

@@ -1,28 +1,39 @@
-"""The book of sagas: which definitions there are, and whom an input concerns."""
+"""The book of sagas: which definitions there are, in which versions, and whom an input concerns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
+from saga.engine.actions import ACTIONS
 from saga.engine.decision import Kind
 from saga.engine.definition import Saga
-from saga.engine.messages import PROTOCOL_TYPES, Event, Refusal, topic_of
+from saga.engine.keys import event_key, start_key
+from saga.engine.kinds import Chain, Child, Wait
+from saga.engine.messages import (
+    CHILD_COMPENSATED,
+    CHILD_COMPLETED,
+    CHILD_REJECTED,
+    PROTOCOL_TYPES,
+    RELEASE,
+    UNDO,
+    Event,
+    Refusal,
+    topic_of,
+)
+from saga.engine.schedules import SCHEDULED, schedules
 from saga.engine.state import split_instance
 from saga.errors import Misconfigured, Unreadable
 
-RETRY = "saga.retry.v1"  # an operator's action (S30); its data names saga, key, who and why
-OPERATOR_TYPES = frozenset({RETRY})
-MAX_KEY_BYTES = 512  # a key is in every header and command id of its saga
+PARENT_TYPES = frozenset({UNDO, RELEASE})
+_ANSWERS = frozenset({*PROTOCOL_TYPES.values(), CHILD_COMPLETED, CHILD_COMPENSATED, CHILD_REJECTED})
 
 
 class Target(NamedTuple):
     """An instance that an input concerns: by saga and key, and for a reply also by its id.
 
-    Of kind OTHER: the input would start this saga but is not valid for it; `decide` makes a dead letter of it, there where another saga
-    takes the same input as it is.
+    Of kind OTHER: the input would concern this saga but is not valid for it; `decide` makes a dead letter of it, there where another
+    saga takes the same input as it is.
     """
 
     kind: Kind
@@ -32,48 +43,81 @@ class Target(NamedTuple):
 
 
 class Book:
-    """The registered definitions. Raises Misconfigured if two have one name, DefinitionError if one has a mistake."""
+    """The registered definitions. `sagas` has the newest version of each, by name: new instances begin with it.
+
+    Raises Misconfigured if a version stands twice or a saga is not there that another one starts; DefinitionError for a mistake in one.
+    """
 
     def __init__(self, sagas: Iterable[Saga[Any, Any]]) -> None:
         self.sagas: dict[str, Saga[Any, Any]] = {}
-        self._starts: dict[str, list[Saga[Any, Any]]] = {}
-        answers: set[str] = set(PROTOCOL_TYPES.values())
-        topics: dict[str, None] = {}
+        self._versions: dict[tuple[str, int], Saga[Any, Any]] = {}
         for saga in sagas:
-            saga.check()
-            if saga.name in self.sagas:
-                raise Misconfigured(f"two sagas are named {saga.name!r}: at {self.sagas[saga.name].where} and {saga.where}")
-            self.sagas[saga.name] = saga
+            self._add(saga)
+        for schedule in [made for saga in self.sagas.values() for made in schedules(saga)]:
+            self._add(schedule)
+        self._starts: dict[str, list[Saga[Any, Any]]] = {}
+        for saga in self.sagas.values():
             self._starts.setdefault(saga.starts_on.__type__, []).append(saga)
-            topics[topic_of(saga.starts_on)] = None
-            for message in saga.messages()[1:]:
-                if issubclass(message, Event | Refusal):
-                    answers.add(message.__type__)
+        self._waits: dict[str, list[tuple[str, Wait[Any, Any]]]] = {}
+        answers, topics = set(_ANSWERS), dict[str, None]()
+        for saga in self.all():
+            self._check_others(saga)
+            for step in saga.steps.values():
+                if isinstance(step, Wait) and step.key is not None:
+                    self._waits.setdefault(step.event.__type__, []).append((saga.name, step))
+            for message in saga.messages():
+                if message.__type__ != SCHEDULED and (message is saga.starts_on or issubclass(message, Event | Refusal)):
                     topics[topic_of(message)] = None
+            answers |= {message.__type__ for message in saga.messages()[1:] if issubclass(message, Event | Refusal)}
         self._answers = frozenset(answers)
         self.topics = tuple(topics)  # of events that concern some saga
-        self._known = self._answers | self._starts.keys() | OPERATOR_TYPES
+        self._known = self._answers | self._starts.keys() | self._waits.keys() | ACTIONS.keys() | PARENT_TYPES
+
+    def all(self) -> Iterator[Saga[Any, Any]]:
+        """Every version of every saga."""
+        yield from self._versions.values()
+
+    def definition(self, saga: str, version: int | None = None) -> Saga[Any, Any] | None:
+        """A saga in the version that an instance runs; where that one is not registered, the newest there is (S5)."""
+        return self._versions.get((saga, version)) or self.sagas.get(saga) if version is not None else self.sagas.get(saga)
 
     def knows(self, type: str) -> bool:
         return type in self._known
 
     def route(self, type: str, attributes: Mapping[str, str], data: Any) -> list[Target]:
-        """Whom an input concerns. One saga that cannot take a start does not take it from the others.
+        """Whom an input concerns. One saga that cannot take it does not take it from the others.
 
-        Raises Unreadable if it is valid for nobody: a start or an operator action that is not as it must be (S8).
+        Raises Unreadable if it is valid for nobody: a start, an event or an operator action that is not as it must be (S8).
         """
         targets = self._replies(type, attributes)
-        if type in OPERATOR_TYPES:
+        if type in ACTIONS:
             targets.append(_operator(type, data))
+        elif type in PARENT_TYPES:
+            targets.append(_parent(type, data))
         problems: dict[str, Unreadable] = {}
         for saga in self._starts.get(type, ()):
-            try:
-                targets.append(Target(Kind.START, saga.name, start_key(saga, data)))
-            except Unreadable as problem:
-                problems[saga.name] = problem
+            if attributes.get("sagachild", saga.name) == saga.name:
+                try:
+                    targets.append(Target(Kind.START, saga.name, start_key(saga, data)))
+                except Unreadable as problem:
+                    problems[saga.name] = problem
+        if "sagachild" not in attributes:
+            for name, wait in self._waits.get(type, ()):
+                self._awaited(name, wait, data, targets, problems)
         if problems and not targets:
             raise next(iter(problems.values()))
         return targets + [Target(Kind.OTHER, name, targets[0].key) for name in problems]
+
+    def _awaited(self, saga: str, wait: Wait[Any, Any], data: Any, targets: list[Target], problems: dict[str, Unreadable]) -> None:
+        """An event that a step waits for; an instance that is given it as a reply already is not given it twice."""
+        assert wait.key is not None
+        try:
+            key = event_key(saga, wait.event, wait.key, data)
+        except Unreadable as problem:
+            problems[saga] = problem
+            return
+        if not any((target.saga, target.key) == (saga, key) for target in targets):
+            targets.append(Target(Kind.EVENT, saga, key))
 
     def _replies(self, type: str, attributes: Mapping[str, str]) -> list[Target]:
         if type in self._answers and "sagacommand" in attributes:
@@ -86,23 +130,23 @@ class Book:
                 return [Target(Kind.REPLY, saga_name, key, instance)]
         return []
 
+    def _add(self, saga: Saga[Any, Any]) -> None:
+        saga.check()
+        if (saga.name, saga.version) in self._versions:
+            there = self._versions[saga.name, saga.version]
+            raise Misconfigured(
+                f"two sagas are named {saga.name!r} and have version {saga.version}: at {there.where} and {saga.where}"
+            )
+        self._versions[saga.name, saga.version] = saga
+        if saga.name not in self.sagas or self.sagas[saga.name].version < saga.version:
+            self.sagas[saga.name] = saga
 
-def start_key(saga: Saga[Any, Any], data: Any) -> str:
-    """The business id of a start. Raises Unreadable if it has none, or is not valid (S8)."""
-    try:
-        event = saga.starts_on.model_validate(data)
-    except ValidationError as error:
-        raise Unreadable("schema", f"{saga.starts_on.__type__}: {brief(error)}") from None
-    except (Exception, SystemExit) as error:  # pydantic lets through what a validator raises, unless it is a ValueError
-        what = f"{saga.starts_on.__type__}: a validator of {saga.starts_on.__name__} raised {type(error).__name__}"
-        raise Unreadable("schema", what) from error
-    try:
-        key = saga.key(event)
-    except (Exception, SystemExit) as error:
-        raise Unreadable("key", f"the key function of {saga.name} raised {error!r}") from error
-    if not isinstance(key, str) or not key or len(key.encode(errors="replace")) > MAX_KEY_BYTES or not key.isprintable():
-        raise Unreadable("key", f"the key of {saga.name} must be printable text of 1 to {MAX_KEY_BYTES} bytes, not {key!r:.80}")
-    return key
+    def _check_others(self, saga: Saga[Any, Any]) -> None:
+        for step in saga.steps.values():
+            if isinstance(step, Child | Chain) and step.child.name not in self.sagas:
+                raise Misconfigured(
+                    f"{saga.name} starts {step.child.name} at {step.name} ({step.where}), which is not among the sagas of this app"
+                )
 
 
 def _operator(type: str, data: Any) -> Target:
@@ -112,6 +156,8 @@ def _operator(type: str, data: Any) -> Target:
     return Target(Kind.OPERATOR, str(names[0]), str(names[1]))
 
 
-def brief(error: ValidationError) -> str:
-    """A validation error in one line, without the values (they may be private)."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors(include_url=False)[:5])
+def _parent(type: str, data: Any) -> Target:
+    names = [data.get(name) if isinstance(data, dict) else None for name in ("saga", "key")]
+    if not all(isinstance(name, str) and name for name in names):
+        raise Unreadable("schema", f"{type} needs saga and key as text")
+    return Target(Kind.PARENT, str(names[0]), str(names[1]))

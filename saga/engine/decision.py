@@ -17,7 +17,9 @@ from typing import Any
 class Kind(StrEnum):
     START = "start"
     REPLY = "reply"
+    EVENT = "event"  # one that a step waits for
     TIMER = "timer"
+    PARENT = "parent"  # what an instance is told by the one that started it (S28)
     OPERATOR = "operator"
     OTHER = "other"  # an input that concerns no instance: a dead letter, a forward, an accepted loss
 
@@ -98,6 +100,22 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A record on `saga.requests` for another instance: its start, or what parent and child say to each other (S28).
+
+    `key`: that instance's business id. `partition`, its home, is filled in by the runtime, which knows how many there are.
+    """
+
+    type: str
+    id: str
+    key: str
+    data: Any
+    attributes: Mapping[str, str]
+    partition: int = 0
+    kind: str = "request"
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """The input, as it came, to `saga.deadletter`. `raw` is filled in by the runtime, which has the bytes.
 
@@ -120,9 +138,15 @@ class Forward:
     kind: str = "forward"
 
 
-Output = Send | Announce | DeadLetter | Forward
+Output = Send | Announce | Request | DeadLetter | Forward
 
-_OUTPUTS: dict[str, type[Output]] = {"send": Send, "announce": Announce, "deadletter": DeadLetter, "forward": Forward}
+_OUTPUTS: dict[str, type[Output]] = {
+    "send": Send,
+    "announce": Announce,
+    "request": Request,
+    "deadletter": DeadLetter,
+    "forward": Forward,
+}
 
 
 def output_json(output: Output) -> dict[str, Any]:

@@ -15,155 +15,30 @@ at import too. The graph cannot have a cycle or an unreachable step: a link is a
 
 from __future__ import annotations
 
-import inspect
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
-from types import CodeType, FunctionType
-from typing import Any, Final, Generic, TypeVar, get_args
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar, Unpack
 
 from pydantic import BaseModel
 
+from saga.engine.calendar import Schedule, Slot
 from saga.engine.graph import Graph
-from saga.engine.messages import Command, Event, Message
-from saga.engine.policy import (
-    COMPENSATE_RETRY,
-    DEFAULT_REMEMBER,
-    DEFAULT_RETRY,
-    DEFAULT_TIMEOUT,
-    VERIFY_RETRY,
-    Retry,
-    Unknown,
-)
-from saga.engine.state import Action
+from saga.engine.kinds import Chain, Child, Mapped, Pause, Step, Wait
+from saga.engine.messages import Command, Event, Message, snake
+from saga.engine.nodes import START, After, AnyStep, CommandOptions, Node, Options, StepOptions
+from saga.engine.policy import DEFAULT_AT_ONCE, DEFAULT_REMEMBER
+from saga.engine.reading import caller, name_of, reads, where_of
 from saga.errors import DefinitionError
 
-MOMENT = timedelta(milliseconds=1)  # the engine's clock knows nothing shorter
 MAX_STEPS = 200  # S2: more than a person can follow; and an instance's whole state has to fit in 1 MiB
 
 D = TypeVar("D", bound=BaseModel)
 S = TypeVar("S", bound=Message)
-R = TypeVar("R", bound=Event)
+X = TypeVar("X", bound=Message)
+E = TypeVar("E", bound=Event)
+K = TypeVar("K", bound=BaseModel)
+I = TypeVar("I")  # noqa: E741 - an item of a mapped step
 C = TypeVar("C", bound=Command[Any])
-C_co = TypeVar("C_co", bound=Command[Any], covariant=True)
-
-
-class Unset:
-    """The type of UNSET: nothing was said, which is not the same as None."""
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-
-UNSET: Final = Unset()
-
-
-class Node:
-    """A place in a saga that a step can come after."""
-
-    name: str
-    where: str
-
-
-class _Start(Node):
-    name = "START"
-    where = "saga"
-
-
-START: Final[Node] = _Start()
-After = Node | Sequence[Node]
-
-
-class Step(Node, Generic[D, C_co]):
-    """One step: a command, its reply, and what is to be done when it has to be undone or when nobody answers."""
-
-    def __init__(self, saga: Saga[Any, D], function: Callable[[D], C_co], options: _Options) -> None:
-        self.saga = saga
-        self.name = _name(function)
-        self.where = _where(function)
-        self.command = function
-        self.command_class: type[C_co] = saga.reads(function, [saga.data], Command)
-        self.after = options.after
-        self.timeout = options.timeout
-        self.pivot = options.pivot
-        self.retry = options.retry
-        self.unknown: Unknown | None = options.unknown
-        self.compensation: Callable[[D, Any], Command[Any]] | Unset | None = options.compensation
-        self.compensation_class: type[Command[Any]] | None = None
-        self.finder: Callable[[D, Any], Command[Any]] | None = None
-        self.finder_class: type[Command[Any]] | None = None
-        self.receive: Callable[[D, Any], D] | None = None
-
-    def done(self: Step[D, Command[R]], function: Callable[[D, R], D]) -> Callable[[D, R], D]:
-        """Put the reply into the data: called once, when the step's reply is accepted."""
-        self._once(self.receive, "done", function)
-        self.saga.reads(function, [self.saga.data, self.command_class.__reply__], self.saga.data)
-        self.receive = function
-        return function
-
-    def compensate(self, function: Callable[[D, C_co], Command[Any]]) -> Callable[[D, C_co], Command[Any]]:
-        """The command that undoes this step; it gets the data as it is then, and the command as it was sent."""
-        self._once(None if isinstance(self.compensation, Unset) else function, "compensate", function)
-        self.compensation_class = self.saga.reads(function, [self.saga.data, self.command_class], Command)
-        self.compensation = function
-        return function
-
-    def verify(self: Step[D, Command[R]], function: Callable[[D, C_co], Command[R]]) -> Callable[[D, C_co], Command[R]]:
-        """The question to ask when nobody answered (S14): its answer is this step's reply, or `nothing`."""
-        self._once(self.finder, "verify", function)
-        found = self.saga.reads(function, [self.saga.data, self.command_class], Command)
-        if found.__reply__ is not self.command_class.__reply__:
-            raise DefinitionError(
-                f"{self.name}: verify asks with {found.__name__}, which is answered by {found.__reply__.__name__}; "
-                f"it must be the step's own reply, {self.command_class.__reply__.__name__}",
-                _where(function),
-            )
-        self.finder, self.finder_class = function, found
-        return function
-
-    def command_for(self, action: Action) -> type[Command[Any]] | None:
-        """The command that is sent for an action; None if this step has none."""
-        classes = {
-            Action.EXECUTE: self.command_class,
-            Action.VERIFY: self.finder_class,
-            Action.COMPENSATE: self.compensation_class,
-        }
-        return classes[action]
-
-    def retry_for(self, action: Action) -> Retry:
-        return {Action.EXECUTE: self.retry, Action.VERIFY: VERIFY_RETRY, Action.COMPENSATE: COMPENSATE_RETRY}[action]
-
-    def when_unknown(self) -> Unknown:
-        """What follows when the last attempt got no answer (S14): as it was written, else whatever the step can."""
-        return self.unknown or ("verify" if self.finder else "compensate" if self.compensation_class else "park")
-
-    def _once(self, there: object, what: str, function: Callable[..., Any]) -> None:
-        if there is not None:
-            raise DefinitionError(f"{self.name} has a {what} (or compensation=None) already", _where(function))
-
-
-class _Options:
-    """What `Saga.step` was told."""
-
-    def __init__(self, after: tuple[Node, ...], timeout: timedelta | None, pivot: bool, retry: Retry) -> None:
-        self.after = after
-        self.timeout = timeout
-        self.pivot = pivot
-        self.retry = retry
-        self.unknown: Unknown | None = None
-        self.compensation: Unset | None = UNSET
-
-    def check(self, where: str) -> None:
-        retry = self.retry
-        if self.timeout is not None and self.timeout < MOMENT:
-            raise DefinitionError(f"timeout= must be at least a millisecond, not {self.timeout}", where)
-        if retry.attempts < 1 or retry.first < MOMENT or retry.longest < retry.first or not 1 <= retry.factor <= 1000:
-            what = "retry= takes at least 1 attempt, a first pause of at least 1 ms, a longest not below it, a factor of 1 to 1000"
-            raise DefinitionError(f"{what}; not {retry}", where)
-        if self.unknown not in (None, *get_args(Unknown)):
-            raise DefinitionError(f'unknown= is "verify", "compensate" or "park", not {self.unknown!r}', where)
-        if not (self.compensation is None or isinstance(self.compensation, Unset)):
-            raise DefinitionError("compensation= is only ever None; write a compensation with @<step>.compensate", where)
 
 
 class Saga(Generic[S, D]):
@@ -185,7 +60,7 @@ class Saga(Generic[S, D]):
         deadline: timedelta,
         remember: timedelta = DEFAULT_REMEMBER,
     ) -> None:
-        self.where = _caller()
+        self.where = caller()
         if not name.isascii() or not name.replace("-", "").isalnum() or not name == name.lower():
             raise DefinitionError(f"a saga's name is lower-case letters, digits and '-'; this one is {name!r}", self.where)
         if version < 1 or deadline <= timedelta(0) or remember <= timedelta(0):
@@ -204,53 +79,133 @@ class Saga(Generic[S, D]):
         self.deadline = deadline
         self.remember = remember
         self.begin: Callable[[S], D] | None = None
-        self.steps: dict[str, Step[D, Any]] = {}
+        self.again: Callable[[D, datetime], D | None] | None = None
+        self.steps: dict[str, AnyStep[D]] = {}
+        self.timetable: dict[str, tuple[Schedule, Callable[[Slot], S]]] = {}
+        self.schedule: Schedule | None = None  # of a saga that is one itself (see `schedules`)
         self._graph: Graph | None = None
 
     def start(self, function: Callable[[S], D]) -> Callable[[S], D]:
         """How the first data comes from the event that starts the saga."""
         if self.begin is not None:
-            raise DefinitionError(f"{self.name} has a start already", _where(function))
-        self.reads(function, [self.starts_on], self.data)
+            raise DefinitionError(f"{self.name} has a start already", where_of(function))
+        reads(function, [self.starts_on], self.data)
         self.begin = function
         return function
 
-    def step(
+    def step(self, *, after: After, **options: Unpack[StepOptions[D]]) -> Callable[[Callable[[D], C]], Step[D, C]]:
+        """A step: the function says which command is sent once all steps in `after` are settled.
+
+        Options: `timeout`, `retry`, `unknown`, `compensation=None`, `pivot`, `when`, `best_effort`; see StepOptions.
+        """
+        links = self._links(after)
+        return lambda function: self._add(Step(self, function, links, options))
+
+    def each(
         self,
+        items: Callable[[D], Sequence[I]],
         *,
         after: After,
-        timeout: timedelta | None = DEFAULT_TIMEOUT,
-        pivot: bool = False,
-        retry: Retry = DEFAULT_RETRY,
-        unknown: Unknown | None = None,
-        compensation: Unset | None = UNSET,
-    ) -> Callable[[Callable[[D], C]], Step[D, C]]:
-        """A step: the function says which command is sent once all steps in `after` are done.
+        at_once: int = DEFAULT_AT_ONCE,
+        **options: Unpack[CommandOptions[D]],
+    ) -> Callable[[Callable[[D, I], C]], Mapped[D, I, C]]:
+        """A step for each item (S17): `items` is asked once, and `at_once` of them are on their way together."""
+        mapped: Mapped[D, I, Any] = Mapped(self, items, at_once, self._links(after), options)
+        return lambda function: self._add(mapped.define(function))
 
-        `timeout` is for one attempt (None: until the deadline; written on purpose). From the `pivot` on there is no way back.
-        `unknown` says what happens when the last attempt got no answer: "verify", "compensate" or "park" (S14).
-        `compensation=None` says that there is nothing to undo.
+    def expect(
+        self,
+        event: type[E],
+        *,
+        key: Callable[[E], str],
+        after: After,
+        within: timedelta | None,
+        name: str = "",
+        **options: Unpack[Options[D]],
+    ) -> Wait[D, E]:
+        """A wait for an event that some service publishes without being asked; `key` gives this saga's key from it.
+
+        One that comes before its turn is kept (S7). `within`: its time, from when its turn came; None: until the saga's deadline.
         """
-        where = _caller()
-        options = _Options(self._links(after, where), timeout, pivot, retry)
-        options.unknown, options.compensation = unknown, compensation
-        options.check(where)
+        wait = self._wait(event, after, within, name, options)
+        if not callable(key):
+            raise DefinitionError(f"{wait.name}: key= takes a function of the event, not {key!r}", wait.where)
+        wait.key = key
+        return self._add(wait)
 
-        def add(function: Callable[[D], C]) -> Step[D, C]:
-            step = Step(self, function, options)
-            if not (step.name.isascii() and step.name.isidentifier()) or step.name == START.name:
-                what = f"a step's name is its function's: an ASCII name, and not START; this one is {step.name!r}"
-                raise DefinitionError(what, step.where)
-            if step.name in self.steps:
-                what = f"{self.name} has a step {step.name!r} already, at {self.steps[step.name].where}"
-                raise DefinitionError(what, step.where)
-            if len(self.steps) >= MAX_STEPS:
-                raise DefinitionError(f"{self.name} has more than {MAX_STEPS} steps", step.where)
-            self.steps[step.name] = step
-            self._graph = None
-            return step
+    def ask(
+        self,
+        answer: type[E],
+        *,
+        after: After,
+        within: timedelta | None,
+        role: str,
+        escalate: str = "",
+        name: str = "",
+        **options: Unpack[Options[D]],
+    ) -> Wait[D, E]:
+        """A person of this role answers, with `saga answer`; when `within` is over without an answer, the role `escalate` may too."""
+        wait = self._wait(answer, after, within, name, options)
+        if not role.isidentifier() or (escalate and not escalate.isidentifier()):
+            raise DefinitionError(f"{wait.name}: role= and escalate= are words, not {role!r} and {escalate!r}", wait.where)
+        wait.role, wait.escalate = role, escalate
+        return self._add(wait)
+
+    def pause(
+        self, until: Callable[[D], datetime] | timedelta, *, after: After, name: str, **options: Unpack[Options[D]]
+    ) -> Pause[D]:
+        """A wait for a time: so long from when its turn comes, or until the time (with a zone) that a function of the data says."""
+        pause: Pause[D] = Pause(self, name, caller(), self._links(after), options)
+        if not (callable(until) or isinstance(until, timedelta)):
+            raise DefinitionError(f"{name}: a pause takes a timedelta or a function of the data, not {until!r}", pause.where)
+        pause.until = until
+        return self._add(pause)
+
+    def child(
+        self, saga: Saga[X, K], *, after: After, **options: Unpack[StepOptions[D]]
+    ) -> Callable[[Callable[[D], X]], Child[D, K]]:
+        """Start another saga with the event that the function gives, and wait for its outcome (S28)."""
+        links = self._links(after)
+        return lambda function: self._add(Child(self, saga, function, links, options))
+
+    def starts(self, saga: Saga[X, Any], *, after: After, **options: Unpack[Options[D]]) -> Callable[[Callable[[D], X]], Chain[D]]:
+        """Start another saga with the event that the function gives, once, and go on without waiting (S28)."""
+        links = self._links(after)
+        return lambda function: self._add(Chain(self, saga, function, links, options))
+
+    def every(
+        self, cron: str, *, tz: str, missed: str = "once", overlap: str = "skip"
+    ) -> Callable[[Callable[[Slot], S]], Callable[[Slot], S]]:
+        """Start this saga by the clock: the function gives the event that starts it from the slot whose turn it is.
+
+        `missed`, for slots that passed while no orchestrator ran: "skip", "once" (one run for all of them), "all". `overlap`, for slots
+        that come while the last run still goes on: "skip", "queue", "allow".
+        """
+        where = caller()
+        try:
+            schedule = Schedule(cron, tz, missed, overlap)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise DefinitionError(f"{self.name}: {error}", where) from None
+
+        def add(function: Callable[[Slot], S]) -> Callable[[Slot], S]:
+            reads(function, [Slot], self.starts_on)
+            name = name_of(function).replace("_", "-")
+            if name in self.timetable:
+                raise DefinitionError(f"{self.name} has a schedule {name!r} already", where_of(function))
+            self.timetable[name] = schedule, function
+            return function
 
         return add
+
+    def renew(self, function: Callable[[D, datetime], D | None]) -> Callable[[D, datetime], D | None]:
+        """When all is done, begin anew under the same key with the data that the function gives; None ends it.
+
+        It is given the data and the time (UTC). So a process that never ends is many runs, each with an outcome.
+        """
+        if self.again is not None:
+            raise DefinitionError(f"{self.name} has a renew already", where_of(function))
+        self.again = function
+        return function
 
     @property
     def graph(self) -> Graph:
@@ -264,14 +219,45 @@ class Saga(Generic[S, D]):
             raise DefinitionError(f"{self.name} has no @{self.name}.start: how does its data come from the event?", self.where)
         self.graph.check(self.name, self.where)
 
-    def _links(self, after: Any, where: str) -> tuple[Node, ...]:
+    def messages(self) -> list[type[Message]]:
+        """Every message class this saga reads or sends, in the order of its steps, each once."""
+        found: dict[type[Message], None] = {self.starts_on: None}
+        for step in self.steps.values():
+            found.update(dict.fromkeys(step.messages()))
+        return list(found)
+
+    def _wait(self, event: type[E], after: After, within: timedelta | None, name: str, options: Any) -> Wait[D, E]:
+        where = caller()
+        if not (isinstance(event, type) and issubclass(event, Event)) or not event.__type__:
+            raise DefinitionError(f"{self.name}: a wait takes an event class, not {event!r}", where)
+        if within is not None and within <= timedelta(0):
+            raise DefinitionError(f"{self.name}: within= must be more than nothing, not {within}", where)
+        wait = Wait(self, name or snake(event.__name__), where, self._links(after), options, event)
+        wait.within = within
+        return wait
+
+    def _add(self, step: _StepT) -> _StepT:
+        if not (step.name.isascii() and step.name.isidentifier()) or step.name == START.name:
+            what = f"a step's name is its function's: an ASCII name, and not START; this one is {step.name!r}"
+            raise DefinitionError(what, step.where)
+        if step.name in self.steps:
+            what = f"{self.name} has a step {step.name!r} already, at {self.steps[step.name].where}"
+            raise DefinitionError(what, step.where)
+        if len(self.steps) >= MAX_STEPS:
+            raise DefinitionError(f"{self.name} has more than {MAX_STEPS} steps", step.where)
+        self.steps[step.name] = step
+        self._graph = None
+        return step
+
+    def _links(self, after: Any) -> tuple[Node, ...]:
+        where = caller()
         nodes = tuple(after) if isinstance(after, Sequence) and not isinstance(after, str) else (after,)
         if not nodes:
             raise DefinitionError("after= is empty; write after=START for a first step", where)
         for node in nodes:
             if not isinstance(node, Node):
                 raise DefinitionError(f"after= takes START or a step (the object, not its name), not {node!r}", where)
-            if isinstance(node, Step) and node.saga is not self:
+            if isinstance(node, AnyStep) and node.saga is not self:
                 raise DefinitionError(f"after={node.name} is a step of another saga, {node.saga.name!r}", where)
         if len(set(nodes)) < len(nodes):
             raise DefinitionError("after= names the same step twice", where)
@@ -279,41 +265,8 @@ class Saga(Generic[S, D]):
             raise DefinitionError("after= names START and a step; every step comes after START", where)
         return nodes
 
-    def reads(self, function: Callable[..., Any], takes: Sequence[type], gives: type) -> Any:
-        """Check a function's annotations against what it will be given; say the class that it returns (S3)."""
-        where = _where(function)
-        try:
-            hints = _annotations(function)
-        except Exception as error:
-            raise DefinitionError(f"{_name(function)}: an annotation cannot be read: {error}", where) from None
-        if inspect.iscoroutinefunction(function):
-            raise DefinitionError(f"{_name(function)} is async; a definition decides, it waits for nothing", where)
-        parameters = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-        if len(parameters) != len(takes):
-            what = f"{_name(function)} takes {len(parameters)} arguments; it will be given {_names(takes)}"
-            raise DefinitionError(what, where)
-        for parameter, expected in zip(parameters, takes, strict=True):
-            said = hints.get(parameter.name, expected)
-            if isinstance(said, type) and not issubclass(expected, said):
-                what = f"{_name(function)}: {parameter.name} is {said.__name__}; it will be given {expected.__name__}"
-                raise DefinitionError(what, where)
-        given = hints.get("return", None)
-        if not (isinstance(given, type) and issubclass(given, gives)):
-            named = "nothing" if "return" not in hints else getattr(given, "__name__", str(given))
-            raise DefinitionError(f"{_name(function)} must return a {gives.__name__} and say so; it says {named}", where)
-        if issubclass(given, Message) and not given.__type__:
-            what = f"{_name(function)} must return one kind of command; {given.__name__} has no type of its own"
-            raise DefinitionError(what, where)
-        return given
 
-    def messages(self) -> list[type[Message]]:
-        """Every message class this saga reads or sends, in the order of its steps, each once."""
-        found: dict[type[Message], None] = {self.starts_on: None}
-        for step in self.steps.values():
-            for command in (step.command_class, step.compensation_class, step.finder_class):
-                if command is not None:
-                    found.update(dict.fromkeys((command, command.__reply__, *command.__refusals__)))
-        return list(found)
+_StepT = TypeVar("_StepT", bound=AnyStep[Any])
 
 
 def minutes(n: float) -> timedelta:
@@ -330,38 +283,3 @@ def days(n: float) -> timedelta:
 
 def seconds(n: float) -> timedelta:
     return timedelta(seconds=n)
-
-
-def _annotations(function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Annotations as objects; names may be local to the function in which the saga is being defined."""
-    frame = inspect.currentframe()
-    names: dict[str, Any] = {}
-    while frame is not None:
-        if frame.f_code.co_filename == getattr(function, "__code__", _NO_CODE).co_filename:
-            names = {**frame.f_locals, **names}
-        frame = frame.f_back
-    return inspect.get_annotations(function, eval_str=True, globals=getattr(function, "__globals__", {}), locals=names)
-
-
-_NO_CODE: CodeType = compile("", "<no file>", "exec")
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", repr(function))
-
-
-def _names(classes: Iterable[type]) -> str:
-    return "(" + ", ".join(c.__name__ for c in classes) + ")"
-
-
-def _where(function: Callable[..., Any]) -> str:
-    code = function.__code__ if isinstance(function, FunctionType) else None
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else "<no file>"
-
-
-def _caller() -> str:
-    """File and line of the first frame outside this module."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

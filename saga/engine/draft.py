@@ -13,11 +13,37 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from saga.engine.decision import Announce, Output, Send
-from saga.engine.definition import Saga, Step
-from saga.engine.messages import Command
-from saga.engine.policy import DEFAULT_TIMEOUT, MAX_DATA_BYTES, MAX_OUTPUT_BYTES, MAX_SENT_BYTES
-from saga.engine.state import ACTION_OF, ROUND_OF, Action, Instance, Parked, Phase, Status, StepState, Waits, command_id
+from saga.engine import trace
+from saga.engine.decision import Announce, Output, Request, Send
+from saga.engine.definition import Saga
+from saga.engine.keys import start_key
+from saga.engine.kinds import Child, Mapped
+from saga.engine.messages import UNDO
+from saga.engine.nodes import AnyStep, Node, Unless
+from saga.engine.policy import DEFAULT_TIMEOUT, MAX_DATA_BYTES, MAX_DECISIONS, MAX_ITEMS, MAX_OUTPUT_BYTES, MAX_SENT_BYTES
+from saga.engine.state import (
+    ACTION_OF,
+    ROUND_OF,
+    Action,
+    Instance,
+    Parked,
+    Status,
+    StepState,
+    Waits,
+    base_name,
+    command_id,
+    instance_id,
+)
+from saga.errors import Unreadable
+
+
+class Ignored(Exception):
+    """This input changes nothing, because …"""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
 
 
 class UserCodeRaised(Exception):
@@ -46,8 +72,9 @@ class Draft:
         other.outputs, other.data_changed = list(self.outputs), self.data_changed
         return other
 
-    def step(self, name: str) -> Step[Any, Any]:
-        return self.saga.steps[name]
+    def step(self, name: str) -> AnyStep[Any]:
+        """The definition of a step, or of the mapped step that an iteration belongs to."""
+        return self.saga.steps[base_name(name)]
 
     def set(self, name: str, **changes: Any) -> StepState:
         state = self.state.steps[name] = self.state.steps[name]._replace(**changes)
@@ -87,9 +114,44 @@ class Draft:
         self.state.data = value
         self.data_changed = True
 
-    def command(self, step: str, function: Callable[..., Any], expected: type[Command[Any]], *arguments: Any) -> Any:
+    def wanted(self, step: AnyStep[Any]) -> bool:
+        """Does the step's condition hold (S18)?"""
+        when = step.when
+        if isinstance(when, Unless):
+            return self.state.steps[when.node.name].status is Status.SKIPPED
+        if isinstance(when, Node):
+            return self.state.steps[when.name].status is not Status.SKIPPED
+        return when is None or bool(self.call(step.name, when, self.model()))
+
+    def items(self, step: Mapped[Any, Any, Any]) -> list[Any]:
+        """The items of a mapped step as JSON values, asked for once (S17)."""
+        made = self.call(step.name, lambda: list(step.items(self.model())))
+        if len(made) > MAX_ITEMS:
+            what = f"{step.name} has {len(made)} items; at most {MAX_ITEMS} are possible"
+            raise UserCodeRaised(step.name, what, "too-large")
+        plain = [self.call(step.name, step.item.dump_python, item, mode="json") for item in made]
+        raw = self._written(step.name, plain, f"the items of {step.name}", MAX_DATA_BYTES)
+        for value in (items := orjson.loads(raw)):
+            self.call(step.name, step.item.validate_python, _own(value))
+        return list(items)
+
+    def arguments(self, name: str) -> tuple[Any, ...]:
+        """What the functions of a step are given first: the data, and for an iteration its item."""
+        step = self.step(name)
+        if not isinstance(step, Mapped):
+            return (self.model(),)
+        item = self.state.steps[step.name].sent[int(name.partition("/")[2])]
+        return self.model(), self.call(name, step.item.validate_python, _own(item))
+
+    def receive(self, name: str, message: Any) -> None:
+        """Put what came for a step into the data, by the function that its definition gives."""
+        receive = self.step(name).receive
+        if receive is not None:
+            self.put_data(name, self.call(name, receive, *self.arguments(name), message))
+
+    def command(self, step: str, function: Callable[..., Any], expected: type[BaseModel], *more: Any) -> Any:
         """Ask the user's function for a command, as JSON data."""
-        made = self.call(step, function, self.model(), *arguments)
+        made = self.call(step, function, *self.arguments(step), *more)
         if not isinstance(made, expected):
             raise UserCodeRaised(step, f"{step} must return a {expected.__name__}, not {type(made).__name__}")
         data = self._plain(step, made, f"the command {expected.__name__}")
@@ -117,9 +179,22 @@ class Draft:
     def execute(self, name: str) -> None:
         """Decide a step's command for the first time (from here on its compensation counts as registered: S9)."""
         step = self.step(name)
+        assert step.command is not None
+        assert step.command_class is not None
         data = self.command(name, step.command, step.command_class)
+        if isinstance(step, Child):
+            data = {"key": self.key_of(name, step.child, data), "data": data}
         self.state.steps[name] = StepState(decided=self.now, sent=data)
         self._written(name, [s.sent for s in self.state.steps.values()], "all commands of the instance", MAX_SENT_BYTES)
+        self._send(name, data)
+
+    def remedy(self, name: str) -> None:
+        """Decide the command that is to help where an event is late."""
+        step = self.step(name)
+        assert step.command is not None
+        assert step.command_class is not None
+        data = self.command(name, step.command, step.command_class)
+        self.set(name, status=Status.EXECUTING, attempt=1, decided=self.now, sent=data)
         self._send(name, data)
 
     def begin(self, name: str, status: Status) -> None:
@@ -142,6 +217,9 @@ class Draft:
 
     def _question(self, name: str) -> Any:
         step, state = self.step(name), self.state.steps[name]
+        if isinstance(step, Child):
+            return {"saga": step.child.name, "key": state.sent["key"]}
+        assert step.command_class is not None
         sent = self.call(name, step.command_class.model_validate, _own(state.sent))
         if state.status is Status.VERIFYING:
             assert step.finder is not None
@@ -158,26 +236,51 @@ class Draft:
         assert command is not None, f"{name} has nothing to {action} with"
         # Only an execute command may wait for the deadline; a compensation is beyond it and must not wait for ever (S4, S23).
         timeout = step.timeout if action is Action.EXECUTE else step.timeout or DEFAULT_TIMEOUT
-        due = None if timeout is None else self.now + round(timeout.total_seconds() * 1000)
-        self.set(name, waits=Waits.REPLY, due=due)
-        send = Send(
-            service=command.__service__,
-            type=command.__type__,
-            command=self.command_id(name, action),
-            action=action,
-            attempt=state.attempt,
-            time=state.decided,
-            data=data,
-            subject="" if action is Action.EXECUTE else self.command_id(name, Action.EXECUTE),
-            trace=self.state.trace,
-        )
-        self.outputs.append(send)
+        if isinstance(step, Child):
+            timeout = None  # a child ends by itself, and tells
+            self.outputs.append(self._to_child(name, step, action, data))
+        else:
+            self.outputs.append(
+                Send(
+                    service=command.__service__,
+                    type=command.__type__,
+                    command=self.command_id(name, action),
+                    action=action,
+                    attempt=state.attempt,
+                    time=state.decided,
+                    data=data,
+                    subject="" if action is Action.EXECUTE else self.subject(name),
+                    trace=self.state.trace,
+                )
+            )
+        self.set(name, waits=Waits.REPLY, due=None if timeout is None else self.now + round(timeout.total_seconds() * 1000))
         if len(self.outputs) * MAX_DATA_BYTES > MAX_OUTPUT_BYTES:  # each alone is within its own limit
             sent = [output.data for output in self.outputs if isinstance(output, Send)]
             self._written(name, sent, "the commands of one decision", MAX_OUTPUT_BYTES)
 
+    def _to_child(self, name: str, step: Child[Any, Any], action: Action, data: Any) -> Request:
+        id = self.command_id(name, action)
+        about = {"sagaparent": id, "sagachild": step.child.name, "traceparent": self.state.trace}
+        type, key = step.child.starts_on.__type__, self.state.steps[name].sent["key"]
+        if action is Action.COMPENSATE:
+            type, about["sagasubject"] = UNDO, self.subject(name)
+        else:
+            data = data["data"]
+        return Request(type, f"{id}:{self.state.steps[name].attempt}", key, data, about)
+
+    def key_of(self, name: str, saga: Saga[Any, Any], data: Any) -> str:
+        """The key under which another saga starts with this event."""
+        try:
+            return start_key(saga, data)
+        except Unreadable as problem:
+            raise UserCodeRaised(name, f"{saga.name} cannot start on this: {problem}") from problem
+
     def command_id(self, name: str, action: Action) -> str:
         return command_id(self.state.id, name, action, self.state.steps[name].rounds(action))
+
+    def subject(self, name: str) -> str:
+        """The id of a step's execute command, also where a second run undoes what the first one did (S28)."""
+        return command_id(self.state.undoes or self.state.id, name, Action.EXECUTE, self.state.steps[name].round)
 
     # --- telling others -----------------------------------------------------------------------------------------------------------
 
@@ -205,14 +308,17 @@ class Draft:
         elif now is None and was is not None:
             self.announce("resumed")
 
-    def end(self, phase: Phase) -> None:
-        """The one outcome: told with the data, and remembered for a while (S6)."""
-        self.state.phase = phase
-        self.state.ended = self.now
-        self.state.keep_until = self.now + round(self.saga.remember.total_seconds() * 1000)
-        cause = self.state.cause
-        why = {} if cause is None else {"why": cause.why, "step": cause.step, "detail": cause.detail}
-        self.announce(str(phase), data=self.state.data, **why)
+    def begin_run(self, **given: Any) -> None:
+        """Another run under the same saga and key; its instance has another id, and the numbers of decisions go on."""
+        old, saga = self.state, self.saga
+        started = max(self.now, old.started + 1)
+        id = instance_id(saga.name, old.key, started)
+        deadline = started + round(saga.deadline.total_seconds() * 1000)
+        self.state = Instance(id, saga.name, old.key, saga.version, saga.graph.hash, started, deadline, old.digest, trace.begin(id))
+        for name, value in ({"seq": old.seq, "limit": MAX_DECISIONS} | given).items():
+            setattr(self.state, name, value)
+        self.data_changed = True
+        self._model = None
 
 
 def _own(data: Any) -> Any:

@@ -25,8 +25,12 @@ FAILED = "saga.failed.v1"  # a technical failure; may be retried
 NOTHING = "saga.nothing.v1"  # compensate: there was nothing to undo; verify: it never happened and never will
 EXPIRED = "saga.expired.v1"  # the command is older than the participant's memory: its outcome is unknown
 PROTOCOL_TYPES = {"failed": FAILED, "nothing": NOTHING, "expired": EXPIRED}  # by outcome: answers that are no domain event
+# What a child answers its parent on `saga.requests`: the words that its outcome has on `saga.events`.
+UNDO, RELEASE = "saga.undo.v1", "saga.release.v1"  # what a parent tells its child: undo it; it need not be kept any more (S28)
+CHILD_COMPLETED, CHILD_COMPENSATED, CHILD_REJECTED = "saga.completed.v1", "saga.compensated.v1", "saga.rejected.v1"
 
 DEADLETTERS = "saga.deadletter"  # the topic of what cannot be read or decided, the coordinator's and the participants'
+REQUESTS = "saga.requests"  # the topic of what is meant for one instance: operators' actions, forwards, what parent and child say
 
 SERVICE = re.compile(r"[a-z][a-z0-9_-]*")
 
@@ -94,7 +98,7 @@ class Command(Message, Generic[R]):
         if not SERVICE.fullmatch(service):
             what = f"{cls.__name__} needs service=, the participant that takes it; it says {service!r}"
             raise DefinitionError(what, cls.__where__)
-        type = type or f"{service}.{_snake(cls.__name__)}.v1"
+        type = type or f"{service}.{snake(cls.__name__)}.v1"
         super()._declare(type, service, ())
         wrong = [r for r in refuses if not (isinstance(r, class_of) and issubclass(r, Refusal))]
         if wrong:
@@ -135,7 +139,7 @@ def _reply_of(command: type[Command[Any]]) -> type[Event]:
     raise DefinitionError(f"{command.__name__}: write Command[TheEventThatAnswersIt]", command.__where__)
 
 
-def _snake(name: str) -> str:
+def snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 

@@ -16,6 +16,8 @@ Unknown = Literal["verify", "compensate", "park"]
 
 DEFAULT_TIMEOUT = timedelta(seconds=30)
 DEFAULT_REMEMBER = timedelta(days=7)
+DEFAULT_AT_ONCE = 10  # S17: iterations of a mapped step on their way at the same time
+KEEP_EARLY = timedelta(days=1)  # S7: what nobody has started by then is a stray, and goes to the dead letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +49,6 @@ MAX_OUTPUT_BYTES = 1024 * 1024  # S32: of the commands of one decision, which ha
 MAX_KEPT = 64  # S32: inputs kept for a parked instance
 MAX_KEPT_BYTES = 256 * 1024  # S32: of them all, but for the first, which is always kept: with the rest, a state stays near 1 MiB
 MAX_DECISIONS = 10_000  # S32: of one instance
+MAX_EARLY = 64  # S7: events that came before their start or step, of one instance
+MAX_ITEMS = 1000  # S17: of one mapped step; each is a command with a state of its own, and a state has to fit in 1 MiB
+MAX_AT_ONCE = 100  # S17: so many commands of one mapped step may leave in one decision

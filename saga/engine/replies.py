@@ -20,20 +20,12 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-from saga.engine.advance import give_up_verifying, settle_unknown, turn_back
 from saga.engine.decision import Input
-from saga.engine.draft import Draft
-from saga.engine.messages import PROTOCOL_TYPES, events_topic
-from saga.engine.state import ACTION_OF, Action, Cause, Phase, Status, StepState, Waits, command_id
-
-
-class Ignored(Exception):
-    """This reply changes nothing, because …"""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.detail = detail
+from saga.engine.draft import Draft, Ignored
+from saga.engine.kinds import Waiting
+from saga.engine.settle import give_up_verifying, missed, settle_unknown, turn_back
+from saga.engine.state import ACTION_OF, Action, Cause, Phase, Status, StepState, Waits, base_name, command_id
+from saga.engine.waits import remedied
 
 
 class Contradiction(Exception):
@@ -93,21 +85,17 @@ class Reply:
         return name, action
 
     def _message(self, draft: Draft) -> Any:
-        command = draft.step(self.step).command_for(self.action)
+        step = draft.step(self.step)
+        command = step.command_for(self.action)
         if command is None:
             raise Ignored("unmatched", f"{self.step} has nothing to {self.action} with")
-        if self.input.topic != events_topic(command.__service__):
-            raise Ignored(
-                "wrong-service", f"{command.__type__} is answered on {events_topic(command.__service__)}, not {self.input.topic}"
-            )
-        if self.outcome in (Outcome.DONE, Outcome.REFUSED):
-            expected = (command.__reply__,) if self.outcome is Outcome.DONE else command.__refusals__
-            for message in expected:
-                if message.__type__ == self.input.type:
-                    return draft.read(self.step, message, self.input.data)
-        elif PROTOCOL_TYPES[self.outcome] == self.input.type:
-            return None
-        raise Ignored("unmatched", f"{command.__type__} is not answered {self.outcome} by {self.input.type}")
+        if self.input.topic != (topic := step.answered_on(self.action)):
+            raise Ignored("wrong-service", f"{command.__type__} is answered on {topic}, not {self.input.topic}")
+        answers = step.answers(self.action, self.outcome)
+        if self.input.type not in answers:
+            raise Ignored("unmatched", f"{command.__type__} is not answered {self.outcome} by {self.input.type}")
+        message = answers[self.input.type]
+        return None if message is None else draft.read(self.step, message, self.input.data)
 
     @property
     def reason(self) -> str:
@@ -150,6 +138,9 @@ def _done(draft: Draft, reply: Reply, state: StepState, believe: bool) -> None:
         raise Ignored("late", f"{reply.step} is {state.status}")
     if not draft.state.live:
         raise Ignored("after-end")
+    if isinstance(draft.step(reply.step), Waiting):
+        remedied(draft, reply.step)
+        return
     if state.status is Status.COMPENSATING:
         if state.succeeded:
             raise Ignored("late", f"{reply.step} is {state.status}")
@@ -157,18 +148,21 @@ def _done(draft: Draft, reply: Reply, state: StepState, believe: bool) -> None:
         return
     answer = DONE_EARLIER if earlier else str(Outcome.DONE)
     draft.set(reply.step, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer=answer, reason="")
-    receive = draft.step(reply.step).receive
-    if receive is not None:
-        draft.put_data(reply.step, draft.call(reply.step, receive, draft.model(), reply.message))
+    draft.receive(reply.step, reply.message)
 
 
 def _refused(draft: Draft, reply: Reply, _state: StepState) -> None:
     """No effect, and final (S12): turn back; after the pivot an operator must help (S19)."""
-    if draft.saga.graph.retriable(reply.step):
+    step = draft.step(reply.step)
+    if isinstance(step, Waiting):
+        missed(draft, reply.step, f"its remedy was refused: {reply.reason}")
+        return
+    if draft.saga.graph.retriable(step.name):
         draft.set(reply.step, waits=Waits.OPERATOR, due=None, answer="refused", reason=reply.reason)
         return
     draft.set(reply.step, status=Status.REFUSED, waits=Waits.NOTHING, due=None, answer=str(reply.outcome), reason=reply.reason)
-    turn_back(draft, Cause("refused", reply.step, reply.reason))
+    if not step.best_effort:
+        turn_back(draft, Cause("refused", reply.step, reply.reason))
 
 
 def _failed(draft: Draft, reply: Reply, state: StepState) -> None:
@@ -179,7 +173,7 @@ def _failed(draft: Draft, reply: Reply, state: StepState) -> None:
 def _expired(draft: Draft, reply: Reply, state: StepState) -> None:
     """The participant no longer remembers whether it did it: unknown; where there is no way on, an operator (S11)."""
     _only_the_attempt_that_waits(reply, state)
-    if state.status is Status.EXECUTING and not draft.saga.graph.retriable(reply.step):
+    if state.status is Status.EXECUTING and not draft.saga.graph.retriable(base_name(reply.step)):
         settle_unknown(draft, reply.step, "expired: the participant no longer remembers")
     else:
         draft.set(
@@ -235,8 +229,9 @@ def attempt_failed(draft: Draft, name: str, why: str) -> None:
     action = ACTION_OF[state.status]
     policy = draft.step(name).retry_for(action)
     failures = state.attempt - state.first + 1
-    retriable = draft.saga.graph.retriable(name)
-    given_up = action is Action.EXECUTE and not retriable and (draft.state.phase is Phase.COMPENSATING or draft.state.deadline_over)
+    retriable = draft.saga.graph.retriable(base_name(name))
+    hurry = draft.state.phase is Phase.COMPENSATING or draft.state.deadline_over or draft.state.cancelled
+    given_up = action is Action.EXECUTE and not retriable and hurry
     if retriable or (failures < policy.attempts and not given_up):
         pause = policy.pause(failures, f"{draft.state.id}:{name}:{action}")
         draft.set(name, waits=Waits.RETRY, due=draft.now + pause, reason=why)

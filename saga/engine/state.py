@@ -16,6 +16,14 @@ A step that was never decided has no entry. From its first command on it is in o
 EXECUTING, VERIFYING and COMPENSATING have a command out. What such a step waits for is a second, small fact: the reply to the
 attempt that is out, the time of the next attempt, or an operator, because nothing more will happen by itself.
 
+Two more beside them: SKIPPED is a step whose condition did not hold (S18), or whose turn never came since the saga turned back; and
+WAITING one that sends nothing and waits for an event, for a person's answer or for a time:
+
+        WAITING ── it comes ──▶ DONE        WAITING ── its time is over ──▶ EXECUTING (a remedy) ──▶ WAITING ── … ──▶ REFUSED
+
+A mapped step has a state for each iteration, under `<step>/<index>`, which goes its own way through the first picture; the state under
+the step's own name holds the items, and is EXECUTING until all iterations are settled.
+
 Why not one flat list of states: back-off and "waits for an operator" mean the same in all three, and a late reply must be judged by
 where the step stands, not by what it happens to wait for.
 """
@@ -28,6 +36,7 @@ from typing import Any, NamedTuple
 
 
 class Phase(StrEnum):
+    EARLY = "early"  # not started yet: there are only events that came before their start (S7)
     RUNNING = "running"
     COMPENSATING = "compensating"
     COMPLETED = "completed"
@@ -42,11 +51,14 @@ class Status(StrEnum):
     REFUSED = "refused"
     UNKNOWN = "unknown"
     COMPENSATED = "compensated"
+    SKIPPED = "skipped"
+    WAITING = "waiting"
 
 
 class Waits(StrEnum):
     REPLY = "reply"
     RETRY = "retry"
+    EVENT = "event"  # an event, a person's answer, or a time
     OPERATOR = "operator"
     NOTHING = ""
 
@@ -58,6 +70,7 @@ class Action(StrEnum):
 
 
 ENDED = (Phase.COMPLETED, Phase.COMPENSATED)
+LIVE = (Phase.RUNNING, Phase.COMPENSATING)
 ACTION_OF = {Status.EXECUTING: Action.EXECUTE, Status.VERIFYING: Action.VERIFY, Status.COMPENSATING: Action.COMPENSATE}
 ROUND_OF = {Action.EXECUTE: "round", Action.VERIFY: "ask_round", Action.COMPENSATE: "undo_round"}
 UNSETTLED = (Status.EXECUTING, Status.VERIFYING)
@@ -117,7 +130,7 @@ class Parked:
 class Cause:
     """Why an instance compensates: the first reason counts."""
 
-    why: str  # refused | unknown | deadline
+    why: str  # refused | unknown | deadline | late | cancelled | operator | parent
     step: str = ""
     detail: str = ""
 
@@ -138,28 +151,34 @@ class Instance:
     seq: int = 0
     phase: Phase = Phase.RUNNING
     deadline_over: bool = False
+    cancelled: bool = False  # while the pivot was out: its attempts end, and its outcome decides (S21)
     cause: Cause | None = None
     parked: Parked | None = None
     ended: int | None = None
     keep_until: int | None = None
     limit: int = 0  # decisions allowed; set at the start, raised by `retry`
+    parent: str = ""  # the command id that its outcome answers, if another instance started it (S28)
+    undoes: str = ""  # the instance id of the run that this one undoes (S28)
     data: Any = None
     steps: dict[str, StepState] = field(default_factory=dict)
     kept: list[Any] = field(default_factory=list)  # inputs (as JSON) that wait for an operator
+    early: list[Any] = field(default_factory=list)  # events (as JSON) that came before their start or step, in order (S7)
     seen: list[str] = field(default_factory=list)  # identities of the inputs that changed it (S11)
 
     def copy(self) -> Instance:
         """Another one with lists of its own; what those hold is never changed in place."""
         other = object.__new__(Instance)
-        other.__dict__.update(self.__dict__, steps=dict(self.steps), kept=list(self.kept))
+        other.__dict__.update(self.__dict__, steps=dict(self.steps), kept=list(self.kept), early=list(self.early))
         return other
 
     @property
     def live(self) -> bool:
-        return self.phase not in ENDED
+        return self.phase in LIVE
 
     def next_timer(self) -> tuple[int, str] | None:
         """When time alone changes this instance next, and for which step ("" is the saga's deadline). None while parked (S29)."""
+        if self.phase is Phase.EARLY and self.ended is None:
+            return self.deadline, ""
         if self.parked is not None or not self.live:
             return None
         timers = [(step.due, name) for name, step in self.steps.items() if step.due is not None]
@@ -178,6 +197,8 @@ class Instance:
         value["steps"] = {name: step.to_json() for name, step in self.steps.items()}
         if self.kept:
             value["kept"] = self.kept
+        if self.early:
+            value["early"] = self.early
         value["seen"] = self.seen
         return value
 
@@ -205,12 +226,26 @@ def restore(name: str, value: Any) -> Any:
     return value
 
 
-_DEFAULTS = tuple((f.name, f.default) for f in fields(Instance) if f.name not in ("data", "steps", "kept", "seen"))
+_DEFAULTS = tuple((f.name, f.default) for f in fields(Instance) if f.name not in ("data", "steps", "kept", "early", "seen"))
 
 
 def instance_id(saga: str, key: str, started: int) -> str:
     """`<saga>:<key>:<run>`; the run is the start time in base 36, and a `:` in a key is escaped."""
     return f"{saga}:{escape(key)}:{_base36(started)}"
+
+
+def early_id(saga: str, key: str) -> str:
+    """What stands in place of an instance's id before it is started."""
+    return f"{saga}:{escape(key)}:{Phase.EARLY}"
+
+
+def base_name(step: str) -> str:
+    """The step of an iteration; any other name is itself."""
+    return step.partition("/")[0]
+
+
+def iteration(step: str, index: int) -> str:
+    return f"{step}/{index}"
 
 
 def escape(key: str) -> str:

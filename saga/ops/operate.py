@@ -15,8 +15,9 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from saga.cloudevents import CloudEvent, iso_time
-from saga.engine.book import RETRY
+from saga.engine.actions import RETRY
 from saga.engine.decision import Decision, Send
+from saga.engine.messages import REQUESTS
 from saga.engine.state import Parked, step_and_action
 from saga.errors import Unavailable
 from saga.log.base import Log, Outgoing, TopicPartition
@@ -24,7 +25,6 @@ from saga.log.partition import home
 from saga.ops.look import Journals
 from saga.ops.why import parked_because
 from saga.ops.words import plain
-from saga.runtime.codec import REQUESTS
 from saga.runtime.fold import Fold
 
 SOURCE = "saga-cli"  # ce_source of what operators send

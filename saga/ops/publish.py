@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from saga.cloudevents import CloudEvent, iso_time
-from saga.engine.book import start_key
 from saga.engine.definition import Saga
+from saga.engine.keys import start_key
 from saga.engine.messages import topic_of
 from saga.errors import Misconfigured
 from saga.log.base import Log, Outgoing, TopicPartition

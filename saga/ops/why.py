@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from saga.engine.definition import Saga, Step
-from saga.engine.state import ACTION_OF, Action, Cause, Instance, Parked, Phase, StepState, Waits
+from saga.engine.definition import Saga
+from saga.engine.nodes import AnyStep
+from saga.engine.state import ACTION_OF, Action, Cause, Instance, Parked, Phase, Status, StepState, Waits, base_name
 from saga.ops.words import ago, duration, last_line, moment, plain
 
 # Why an instance is parked, by the word that the engine gives. What a participant said follows where it said something.
@@ -100,6 +101,8 @@ class _Speaker:
 
     def wait(self, name: str, step: StepState) -> str:
         what = {Action.EXECUTE: name, Action.VERIFY: f"the question about {name}", Action.COMPENSATE: f"compensating {name}"}
+        if step.status is Status.WAITING:
+            return f"for {name}" + (f", until {self._when(step.due)}" if step.due is not None else "")
         action = ACTION_OF[step.status]
         if step.waits is Waits.OPERATOR:
             return f"for an operator at {what[action]} ({last_line(step.reason)})"
@@ -155,8 +158,8 @@ class _Speaker:
             "park": ", then an operator must decide",
         }[definition.when_unknown()]
 
-    def _step(self, name: str) -> Step[Any, Any] | None:
-        return self.saga.steps.get(name) if self.saga is not None else None
+    def _step(self, name: str) -> AnyStep[Any] | None:
+        return self.saga.steps.get(base_name(name)) if self.saga is not None else None
 
     def _endless(self, name: str) -> bool:
-        return self.saga is not None and self.saga.graph.retriable(name)
+        return self.saga is not None and self.saga.graph.retriable(base_name(name))

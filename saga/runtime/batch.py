@@ -15,12 +15,13 @@ from saga.engine import trace
 from saga.engine.apply import apply
 from saga.engine.book import Book, Target
 from saga.engine.decide import decide, refuse_growth
-from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Input, Kind, Output
+from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Input, Kind, Output, Request
+from saga.engine.messages import REQUESTS
 from saga.engine.state import Instance
 from saga.errors import Unreadable
 from saga.log.base import Record, StoredRecord
 from saga.log.partition import home
-from saga.runtime.codec import REQUESTS, decision_record, encode, encode_instance, raw
+from saga.runtime.codec import decision_record, encode, encode_instance, raw
 from saga.runtime.fold import Fold
 from saga.runtime.states import Held, Slot
 
@@ -142,17 +143,30 @@ class Batch:
     def _decide(self, target: Target, given: Input, record: StoredRecord | None) -> None:
         slot = Slot(target.saga, target.key)
         held = self._held(slot)
-        saga = self.place.book.sagas.get(target.saga)
-        decision = _with_raw(decide(saga, held and held.state, given, self.now, target.key), record)
+        saga = self.place.book.definition(target.saga, None if held is None else held.state.version)
+        decision = self._complete(decide(saga, held and held.state, given, self.now, target.key), record)
         written = decision_record(decision)
         if decision.seq:
             after = _result(held, decision, written)
             if held is not None and after.bound > MAX_STATE_BYTES:
-                decision = _with_raw(refuse_growth(held.state, given, self.now, after.bound), record)
+                decision = self._complete(refuse_growth(held.state, given, self.now, after.bound), record)
                 written = decision_record(decision)
                 after = _result(held, decision, written)
             self.states[slot] = after
         self._add(decision, written)
+
+    def _complete(self, decision: Decision, record: StoredRecord | None) -> Decision:
+        """What only the runtime knows of outputs: the bytes of a dead letter, and the home of whom a request is for."""
+        if not any(isinstance(output, DeadLetter | Request) for output in decision.outputs):
+            return decision
+        return replace(decision, outputs=tuple(self._completed(output, record) for output in decision.outputs))
+
+    def _completed(self, output: Output, record: StoredRecord | None) -> Output:
+        if isinstance(output, Request):
+            return replace(output, partition=home(output.key, self.place.partitions))
+        if record is not None and isinstance(output, DeadLetter) and output.raw is None and output.given is None:
+            return replace(output, raw=raw(record))
+        return output
 
     def _held(self, slot: Slot) -> Held | None:
         return self.states.get(slot) or self.fold.instances.held(slot)
@@ -187,19 +201,6 @@ def _result(before: Held | None, decision: Decision, written: Record) -> Held:
     state = apply(None if before is None else before.state.copy(), decision)
     bound = (0 if before is None else before.bound) + len(written.value or b"") + UNWRITTEN
     return Held(state, bound if bound <= MAX_STATE_BYTES else len(encode_instance(state)))
-
-
-def _with_raw(decision: Decision, record: StoredRecord | None) -> Decision:
-    """Put the record's own bytes into the dead letters that are of it."""
-    if record is None or not any(isinstance(output, DeadLetter) for output in decision.outputs):
-        return decision
-    outputs = tuple(
-        replace(output, raw=raw(record))
-        if isinstance(output, DeadLetter) and output.raw is None and output.given is None
-        else output
-        for output in decision.outputs
-    )
-    return replace(decision, outputs=outputs)
 
 
 def _size(record: StoredRecord) -> int:

@@ -19,16 +19,26 @@ from typing import Any
 import orjson
 
 from saga.cloudevents import CloudEvent, iso_time
-from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Input, Output, Send, output_from_json, output_json
-from saga.engine.messages import DEADLETTERS, commands_topic
+from saga.engine.decision import (
+    Announce,
+    DeadLetter,
+    Decision,
+    Forward,
+    Input,
+    Output,
+    Request,
+    Send,
+    output_from_json,
+    output_json,
+)
+from saga.engine.messages import DEADLETTERS, REQUESTS, commands_topic
 from saga.engine.state import Instance
 from saga.errors import Corrupt
 from saga.log.base import Headers, Outgoing, Record, StoredRecord, TopicPartition
 
-FORMAT = 1  # of the journal; a newer reader reads every older one
+FORMAT = 2  # of the journal; a newer reader reads every older one. 2: requests, more kinds of steps, several runs of a key
 
 JOURNAL = "saga.journal"
-REQUESTS = "saga.requests"
 EVENTS = "saga.events"
 SOURCE = "saga"  # ce_source of what the coordinator itself says
 
@@ -116,6 +126,9 @@ def _outgoing(output: Output, decision: Decision, partition: int, now: int) -> O
             attributes = {"traceparent": output.trace} if output.trace else {}
             event = CloudEvent(output.type, output.id, SOURCE, output.data, iso_time(now), decision.key, attributes)
             return Outgoing(TopicPartition(EVENTS, partition), event.record(decision.key.encode()))
+        case Request():
+            event = CloudEvent(output.type, output.id, SOURCE, output.data, iso_time(now), output.key, output.attributes)
+            return Outgoing(TopicPartition(REQUESTS, output.partition), event.record(output.key.encode()))
         case DeadLetter():
             why = (("ce_sagareason", output.reason.encode()), ("ce_sagadetail", output.detail[:2000].encode(errors="replace")))
             of = decision.input if output.given is None else Input.from_json(output.given)

@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
+from saga.engine.messages import REQUESTS
 from saga.errors import InputsLost
 from saga.log.base import LATEST, Bounds, Log, TopicPartition
-from saga.runtime.codec import REQUESTS, checksum
+from saga.runtime.codec import checksum
 from saga.runtime.fold import Position
 
 GONE = 0  # how many partitions a topic has that is no longer there

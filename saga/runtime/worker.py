@@ -19,12 +19,12 @@ from random import Random
 from typing import Any
 
 from saga.engine.book import Book
+from saga.engine.messages import REQUESTS
 from saga.errors import Corrupt, LostOwnership, Misconfigured, Unavailable
 from saga.log.base import Log, Membership, TopicPartition
 from saga.metrics import Metrics
 from saga.runtime.batch import Place
 from saga.runtime.census import begin_series
-from saga.runtime.codec import REQUESTS
 from saga.runtime.fold import Fold
 from saga.runtime.inputs import GONE
 from saga.runtime.journal import JournalSettings

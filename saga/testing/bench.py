@@ -23,14 +23,14 @@ from sqlalchemy import MetaData
 
 from saga.app import App
 from saga.cloudevents import CloudEvent, header_fields, iso_time, parse
-from saga.engine.book import RETRY
+from saga.engine.actions import RETRY
 from saga.engine.definition import Saga
-from saga.engine.messages import DEADLETTERS, Command, Event, Message, Refusal, topic_of
+from saga.engine.messages import DEADLETTERS, REQUESTS, Command, Event, Message, Refusal, topic_of
 from saga.log.base import Record, StoredRecord, TopicPartition, TopicSpec
 from saga.log.memory import MemoryBroker
 from saga.ops.look import Histories, History
 from saga.participant import Participant, Store
-from saga.runtime.codec import JOURNAL, REQUESTS
+from saga.runtime.codec import JOURNAL
 from saga.runtime.fold import Committed, Fold
 from saga.runtime.task import Phase
 from saga.testing.case import Case, stories

@@ -21,12 +21,14 @@ import orjson
 from pydantic import BaseModel
 
 import saga.engine.decide as decide_module
+from saga.engine.actions import RETRY
 from saga.engine.apply import apply, diff
-from saga.engine.book import RETRY
 from saga.engine.decide import decide
 from saga.engine.decision import Announce, DeadLetter, Decision, Input, Kind, Output, Send, output_from_json
-from saga.engine.definition import START, Node, Saga, Step
+from saga.engine.definition import Saga
+from saga.engine.kinds import Step
 from saga.engine.messages import PROTOCOL_TYPES, Command, Event, Refusal
+from saga.engine.nodes import START, Node
 from saga.engine.policy import Retry, Unknown
 from saga.engine.state import Instance, Waits
 

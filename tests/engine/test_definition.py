@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from saga.engine import definition, messages, policy
-from saga.engine.definition import START, Saga, Step, hours
+from saga.engine.definition import Saga, hours
 from saga.engine.graph import difference
+from saga.engine.kinds import Step
+from saga.engine.nodes import START
 from saga.errors import DefinitionError
 from tests.engine import kit
 from tests.engine.kit import DIAMOND, LINE, PIVOT, Do, Ordered, Part, Undo, Work, make

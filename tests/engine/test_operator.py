@@ -12,8 +12,9 @@ from pydantic import field_validator
 from saga.engine.apply import apply
 from saga.engine.decide import decide, refuse_growth
 from saga.engine.decision import DeadLetter, Input, Kind
-from saga.engine.definition import START, Saga
+from saga.engine.definition import Saga
 from saga.engine.messages import Command, Event
+from saga.engine.nodes import START
 from saga.engine.policy import MAX_DATA_BYTES, MAX_DECISIONS, MAX_KEPT
 from tests.engine.kit import BEGAN, DIAMOND, LINE, PIVOT, Made, Ordered, Part, Run, Work, make, short
 

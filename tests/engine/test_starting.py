@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from pydantic import field_validator
 
-from saga.engine.book import RETRY, Book
+from saga.engine.actions import RETRY
+from saga.engine.book import Book
 from saga.engine.decide import decide
 from saga.engine.decision import Announce, DeadLetter, Input, Kind, Send
-from saga.engine.definition import START, Saga
+from saga.engine.definition import Saga
 from saga.engine.messages import EXPIRED, Event
+from saga.engine.nodes import START
 from saga.errors import Misconfigured, Unreadable
 from tests.engine.kit import BEGAN, DIAMOND, LINE, Did, Do, Ordered, Part, Run, Work, make, short, started
 

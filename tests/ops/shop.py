@@ -15,15 +15,16 @@ from pydantic import BaseModel
 
 from saga.app import App
 from saga.engine.book import Book
-from saga.engine.definition import START, Saga, minutes, seconds
-from saga.engine.messages import DEADLETTERS, Command, Event, Refusal
+from saga.engine.definition import Saga, minutes, seconds
+from saga.engine.messages import DEADLETTERS, REQUESTS, Command, Event, Refusal
+from saga.engine.nodes import START
 from saga.engine.policy import Retry
 from saga.log.base import Headers, Log, Outgoing, Record, StoredRecord, TopicPartition, TopicSpec
 from saga.log.memory import MemoryBroker, MemoryLog
 from saga.log.partition import home
 from saga.metrics import Metrics
 from saga.ops.look import History, Journals
-from saga.runtime.codec import EVENTS, JOURNAL, REQUESTS
+from saga.runtime.codec import EVENTS, JOURNAL
 from saga.runtime.worker import Worker, WorkerSettings
 from saga.testing.clock import run
 

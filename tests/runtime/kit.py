@@ -10,12 +10,12 @@ from typing import Any
 
 import orjson
 
-from saga.engine.messages import DEADLETTERS
+from saga.engine.messages import DEADLETTERS, REQUESTS
 from saga.engine.state import Action, command_id
 from saga.log.base import Appended, Headers, Log, Record, StoredRecord, TopicPartition, TopicSpec
 from saga.log.memory import MemoryBroker, MemoryLog
 from saga.runtime.batch import Batch, Place
-from saga.runtime.codec import EVENTS, JOURNAL, REQUESTS, checksum, decode, encode
+from saga.runtime.codec import EVENTS, JOURNAL, checksum, decode, encode
 from saga.runtime.fold import Fold, Position
 from saga.runtime.journal import Journal, JournalSettings
 from saga.runtime.states import Slot

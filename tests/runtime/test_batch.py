@@ -13,11 +13,13 @@ from pydantic import BaseModel
 import saga.runtime.batch as module
 from saga.engine.book import Book
 from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Send
-from saga.engine.definition import START, Saga, minutes
+from saga.engine.definition import Saga, minutes
+from saga.engine.messages import REQUESTS
+from saga.engine.nodes import START
 from saga.log.base import Headers, StoredRecord, TopicPartition
 from saga.log.partition import home
 from saga.runtime.batch import Batch, Place
-from saga.runtime.codec import REQUESTS, decision_record, encode_instance, outgoing
+from saga.runtime.codec import decision_record, encode_instance, outgoing
 from saga.runtime.fold import Fold
 from saga.runtime.states import Slot
 from tests.runtime.kit import BEGAN, HERE, placed, reply

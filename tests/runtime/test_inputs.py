@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from saga.engine.messages import REQUESTS
 from saga.errors import InputsLost
 from saga.log.base import Record, TopicPartition, TopicSpec
 from saga.log.memory import MemoryBroker, MemoryLog
-from saga.runtime.codec import REQUESTS, checksum
+from saga.runtime.codec import checksum
 from saga.runtime.fold import Position
 from saga.runtime.inputs import Inputs
 from saga.testing.clock import run

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from saga.engine.messages import REQUESTS
 from saga.errors import Misconfigured
 from saga.log.base import Log, Record, TopicPartition, TopicSpec
 from saga.log.memory import MemoryBroker, MemoryLog
 from saga.metrics import Metrics
-from saga.runtime.codec import JOURNAL, REQUESTS, decode
+from saga.runtime.codec import JOURNAL, decode
 from saga.runtime.fold import Fold
 from saga.runtime.task import SUCCESSORS, Phase
 from saga.runtime.worker import Worker, WorkerSettings

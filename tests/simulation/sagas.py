@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from saga.engine.book import Book
-from saga.engine.definition import START, Saga, minutes, seconds
+from saga.engine.definition import Saga, minutes, seconds
 from saga.engine.messages import Command, Event, Refusal
+from saga.engine.nodes import START
 from saga.engine.policy import Retry
 
 

@@ -14,13 +14,13 @@ from random import Random
 
 import orjson
 
-from saga.engine.messages import DEADLETTERS
+from saga.engine.messages import DEADLETTERS, REQUESTS
 from saga.errors import Unavailable
 from saga.log.base import Headers, Record, StoredRecord, TopicPartition, TopicSpec
 from saga.log.memory import Faults, MemoryBroker, MemoryLog
 from saga.log.partition import home
 from saga.metrics import Metrics
-from saga.runtime.codec import EVENTS, JOURNAL, REQUESTS
+from saga.runtime.codec import EVENTS, JOURNAL
 from saga.runtime.fold import Fold
 from saga.runtime.worker import Worker, WorkerSettings
 from saga.testing.clock import Process

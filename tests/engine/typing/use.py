@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from pydantic import BaseModel
 
-from saga.engine.definition import START, Saga, minutes
+from saga.engine.definition import Saga, minutes
 from saga.engine.messages import Command, Event, Refusal
+from saga.engine.nodes import START
 from saga.engine.policy import Retry
 
 

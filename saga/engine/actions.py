@@ -1,0 +1,171 @@
+"""What an operator may do with one instance: a decision like any other, with who and why (S30).
+
+    retry        the steps that are stuck get another attempt, or a new round; after user code raised, what was kept is applied
+    resume       only what was kept is applied: no command is sent again
+    cancel       before the pivot it turns back; while the pivot is out its attempts end and its outcome decides (S20, S21)
+    compensate   the same, and what is stuck counts as unknown: it is compensated, whatever its policy says
+    skip         a step that is stuck counts as done, with the result that the operator gives; or as never done; a compensation as done.
+                 After a contradiction: what was said before stands, and what contradicts it is set aside
+    edit         other data, while it is parked
+    signal       an event that a step waits for, or the answer to a question, by somebody who has the role
+
+The naive way is a status column that operators may set. Then nothing says what was done about it, and the next reply finds a state that
+the rules never led to. Here an action is allowed where the rules allow what follows from it, and refused with the reason elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from saga.engine.draft import Draft
+from saga.engine.kinds import Child, Wait
+from saga.engine.messages import CHILD_COMPLETED
+from saga.engine.settle import give_up_verifying, settle_unknown, turn_back
+from saga.engine.state import Action, Cause, Phase, Status, Waits
+from saga.engine.waits import answer, is_open, may_answer, wait_on
+
+RETRY, RESUME, CANCEL = "saga.retry.v1", "saga.resume.v1", "saga.cancel.v1"
+COMPENSATE, SKIP, EDIT, SIGNAL = "saga.compensate.v1", "saga.skip.v1", "saga.edit.v1", "saga.signal.v1"
+
+
+class Refused(Exception):
+    """The action is not allowed here, because …"""
+
+
+def retry(draft: Draft, _data: Mapping[str, Any]) -> str:
+    """Move every step that is stuck."""
+    for name, step in list(draft.state.steps.items()):
+        if step.waits is not Waits.OPERATOR:
+            continue
+        if step.status is Status.WAITING:
+            wait_on(draft, name)
+        elif step.status is Status.EXECUTING and draft.state.phase is Phase.COMPENSATING:
+            draft.set(name, status=Status.UNKNOWN, waits=Waits.NOTHING)  # what will be undone is not tried again (S13)
+        elif step.answer in ("refused", "nothing"):
+            draft.fresh(name)
+        else:
+            draft.set(name, first=step.attempt + 1)
+            draft.again(name)
+    return "retried"
+
+
+def resume(draft: Draft, _data: Mapping[str, Any]) -> str:
+    raise Refused("no input is kept for it; retry, skip or compensate what is stuck" if draft.state.parked else "it is not parked")
+
+
+def cancel(draft: Draft, data: Mapping[str, Any]) -> str:
+    return _back(draft, Cause("cancelled", detail=f"{data['who']}: {data['why']}"[:500]))
+
+
+def compensate(draft: Draft, data: Mapping[str, Any]) -> str:
+    note = _back(draft, Cause("operator", detail=f"{data['who']}: {data['why']}"[:500]))
+    for name, step in list(draft.state.steps.items()):
+        if step.waits is Waits.OPERATOR and step.status in (Status.EXECUTING, Status.VERIFYING) and not draft.step(name).pivot:
+            give_up_verifying(draft, name, step.reason)
+    return note
+
+
+def _back(draft: Draft, cause: Cause) -> str:
+    state, graph = draft.state, draft.saga.graph
+    if state.phase is Phase.COMPENSATING:
+        raise Refused("it compensates already")
+    pivots = [state.steps[name] for name in graph.pivots if name in state.steps]
+    if any(pivot.status is Status.DONE for pivot in pivots):
+        raise Refused("its pivot went through: from here there is only forward")
+    if pivots and len(pivots) == len(graph.pivots) and all(pivot.status is Status.SKIPPED for pivot in pivots):
+        raise Refused("it is past its pivot, which was skipped: from here there is only forward")
+    if any(pivot.status is not Status.SKIPPED for pivot in pivots):
+        stuck = any(pivot.waits is Waits.OPERATOR for pivot in pivots)
+        if stuck:
+            raise Refused("nobody knows whether its pivot happened; skip the pivot, with or without a result, or retry it")
+        end_attempts(draft)
+        state.cancelled = True
+        return "cancelling"
+    turn_back(draft, cause)
+    settle_endless(draft, f"{cause.why}: {cause.detail}")
+    return "cancelled"
+
+
+def end_attempts(draft: Draft) -> None:
+    """The pivot gets no further attempt; the one that is out decides (S21)."""
+    for name in draft.saga.graph.pivots:
+        pivot = draft.state.steps.get(name)
+        if pivot is not None and pivot.status is Status.EXECUTING and pivot.waits is Waits.RETRY:
+            settle_unknown(draft, name, f"no further attempt: the saga is to end; {pivot.reason}")
+
+
+def settle_endless(draft: Draft, why: str) -> None:
+    """What waits for a reply without a time-out of its own waits no longer."""
+    for name, step in list(draft.state.steps.items()):
+        if step.status is Status.EXECUTING and step.waits is Waits.REPLY and step.due is None:
+            settle_unknown(draft, name, why)
+
+
+def skip(draft: Draft, data: Mapping[str, Any]) -> str:
+    """Raises Refused; ValidationError for a result that does not fit."""
+    state, name = draft.state, str(data.get("step", ""))
+    there = state.steps.get(name)
+    if there is None or there.waits is not Waits.OPERATOR:
+        stuck = [other for other, step in state.steps.items() if step.waits is Waits.OPERATOR]
+        raise Refused(f"{name or 'no step'} is not stuck; {', '.join(stuck) or 'no step'} is")
+    step, result = draft.step(name), data.get("result")
+    if there.status is Status.COMPENSATING:
+        draft.set(name, status=Status.COMPENSATED, waits=Waits.NOTHING, due=None, answer="skipped", reason="")
+    elif isinstance(step, Wait):
+        answer(draft, step, result)
+    elif data.get("nothing"):
+        if draft.saga.graph.retriable(step.name):
+            raise Refused("it is after the pivot, where there is no way back: give a result")
+        draft.set(name, status=Status.REFUSED, waits=Waits.NOTHING, due=None, answer="nothing", reason="said an operator")
+        if not step.best_effort:
+            turn_back(draft, Cause("refused", name, f"{data['who']} says that it never happened: {data['why']}"[:500]))
+    else:
+        draft.set(name, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer="done", reason="")
+        draft.receive(name, draft.read(name, _reply_class(step), result))
+    return "skipped"
+
+
+def _reply_class(step: Any) -> Any:
+    replies = step.answers(Action.EXECUTE, "done")
+    return replies[CHILD_COMPLETED] if isinstance(step, Child) else next(iter(replies.values()))
+
+
+def edit(draft: Draft, data: Mapping[str, Any]) -> str:
+    """Raises Refused; ValidationError for data that is not the saga's."""
+    if draft.state.parked is None:
+        raise Refused("data is edited only while it is parked, when nothing else changes it")
+    draft.put_data("", draft.read("", draft.saga.data, data.get("data")))
+    return "edited"
+
+
+def signal(draft: Draft, data: Mapping[str, Any]) -> str:
+    """An event, or a person's answer. Raises Refused; ValidationError if it is not as its class says."""
+    type, role = data.get("type"), data.get("role", "")
+    steps = [step for step in draft.saga.steps.values() if isinstance(step, Wait) and step.event.__type__ == type]
+    if data.get("step"):
+        steps = [step for step in steps if step.name == data["step"]]
+    if not steps:
+        awaited = sorted({step.event.__type__ for step in draft.saga.steps.values() if isinstance(step, Wait)})
+        raise Refused(f"no step waits for {type}; this saga waits for {', '.join(awaited) or 'no event at all'}")
+    for step in steps:
+        if is_open(draft, step.name):
+            if step.role and role not in (roles := may_answer(draft, step)):
+                raise Refused(f"{step.name} is answered by the role {' or '.join(roles)}, not by {role or 'nobody in particular'}")
+            answer(draft, step, data.get("data"))
+            return "signalled"
+    raise Refused(f"{steps[0].name} does not wait {'any more' if steps[0].name in draft.state.steps else 'yet'}")
+
+
+Handler = Callable[[Draft, Mapping[str, Any]], str]
+
+ACTIONS: Final[Mapping[str, Handler]] = {
+    RETRY: retry,
+    RESUME: resume,
+    CANCEL: cancel,
+    COMPENSATE: compensate,
+    SKIP: skip,
+    EDIT: edit,
+    SIGNAL: signal,
+}
+GO_ON: Final = (RETRY, CANCEL, COMPENSATE, SKIP, SIGNAL)  # what follows from these moves the instance, so it is parked no longer

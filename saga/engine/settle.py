@@ -1,0 +1,72 @@
+"""How a step ends that did not end well, and the turn back that follows from it.
+
+Silence is never a "no". A step without an answer is unknown: it is asked about, compensated like one that happened, or left to an
+operator, by its policy (S14). Only from a refusal, or from an event that never came, is it known that nothing was done.
+"""
+
+from __future__ import annotations
+
+from saga.engine.draft import Draft
+from saga.engine.kinds import Child, Mapped, Waiting
+from saga.engine.state import Cause, Phase, Status, Waits
+
+
+def turn_back(draft: Draft, cause: Cause) -> None:
+    """From now on this instance compensates: no new step, no further attempt of what will be undone (S13)."""
+    state = draft.state
+    if state.phase is not Phase.RUNNING:
+        return
+    state.phase = Phase.COMPENSATING
+    state.cause = cause
+    for name, step in list(state.steps.items()):
+        if step.status is Status.WAITING or (step.status is Status.EXECUTING and _only_begins_others(draft, name)):
+            draft.set(name, status=Status.SKIPPED, waits=Waits.NOTHING, due=None, reason="the saga turned back")
+        elif step.status is Status.EXECUTING and (step.waits in (Waits.RETRY, Waits.OPERATOR) or _can_be_called_back(draft, name)):
+            settle_unknown(draft, name, step.reason)
+        elif step.status is Status.VERIFYING and step.waits is Waits.OPERATOR and not step.answer:
+            give_up_verifying(draft, name, step.reason)
+
+
+def _only_begins_others(draft: Draft, name: str) -> bool:
+    """The state of a mapped step as a whole: its iterations have states of their own."""
+    return "/" not in name and isinstance(draft.step(name), Mapped)
+
+
+def _can_be_called_back(draft: Draft, name: str) -> bool:
+    """A child that is on its way is not waited for: whatever it has done by then, it is told to undo."""
+    step = draft.step(name)
+    return isinstance(step, Child) and step.undoable
+
+
+def give_up_verifying(draft: Draft, name: str, why: str) -> None:
+    """Nobody answered whether it happened, and the saga goes back: compensate it like what did happen."""
+    draft.set(name, status=Status.UNKNOWN, waits=Waits.NOTHING, due=None, answer="unknown", reason=why)
+
+
+def settle_unknown(draft: Draft, name: str, why: str) -> None:
+    """A step got no answer and will get no further attempt: what then, by its policy (S14, S21)."""
+    state, step = draft.state, draft.step(name)
+    if isinstance(step, Waiting):
+        missed(draft, name, f"nobody answered its remedy: {why}")
+        return
+    policy = step.when_unknown()
+    going_back = state.phase is Phase.COMPENSATING and not step.pivot
+    if policy == "park" and (step.unknown == "park" or not (going_back or step.best_effort)):
+        draft.set(name, waits=Waits.OPERATOR, due=None, answer="unknown", reason=why)
+    elif policy == "verify" and not going_back:
+        draft.begin(name, Status.VERIFYING)
+    else:
+        # What may have happened is compensated like what did; the participant answers `nothing` if it never ran.
+        draft.set(name, status=Status.UNKNOWN, waits=Waits.NOTHING, due=None, answer="unknown", reason=why)
+        if not step.best_effort:
+            turn_back(draft, Cause("unknown", name, why))
+
+
+def missed(draft: Draft, name: str, why: str) -> None:
+    """What a step waits for did not come, and nothing is left to try. From the pivot on an operator must help: nothing is undone there."""
+    if name in draft.saga.graph.after_pivot and not draft.step(name).best_effort:
+        draft.set(name, status=Status.WAITING, waits=Waits.OPERATOR, due=None, answer="late", reason=why)
+        return
+    draft.set(name, status=Status.REFUSED, waits=Waits.NOTHING, due=None, answer="late", reason=why)
+    if not draft.step(name).best_effort:
+        turn_back(draft, Cause("late", name, why))
