@@ -49,7 +49,7 @@ async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPar
 def label_names(app: App) -> set[str]:
     """Whatever may be the value of a metric's label: the names that definitions and topics give."""
     names = set(app.book.sagas) | set(app.book.topics) | {REQUESTS} | set(app.participants)
-    for saga in app.book.sagas.values():
+    for saga in app.book.all():
         names |= set(saga.steps) | {message.__type__ for message in saga.messages()}
     return names
 

@@ -75,7 +75,7 @@ def problems(wanted: Iterable[TopicSpec], actual: Mapping[str, TopicSpec]) -> li
 
 def _names(app: App) -> Sequence[str]:
     names = dict.fromkeys([JOURNAL, REQUESTS, EVENTS, DEADLETTERS])
-    for saga in app.book.sagas.values():
+    for saga in app.book.all():
         names.update(dict.fromkeys(topic_of(message) for message in saga.messages() if issubclass(message, Command)))
     names.update(dict.fromkeys(app.book.topics))
     for participant in app.participants:

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from saga.engine.book import Book
-from saga.engine.decision import DeadLetter, Decision, Forward, Send
+from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Send
 from saga.engine.replies import Outcome
-from saga.engine.state import ACTION_OF, ENDED, Instance, Waits, step_and_action
+from saga.engine.state import ACTION_OF, ENDED, Instance, Phase, Waits, base_name, step_and_action
 from saga.logs import about
 from saga.metrics import Metrics
 from saga.runtime.states import Slot
 
 logger = logging.getLogger("saga.instances")
 
+COMPLETED = "saga.completed.v1"
 OUTCOMES = frozenset(map(str, Outcome))  # notes of replies that settled something
 
 
@@ -79,7 +80,7 @@ class Census:
         for output in decision.outputs:
             if isinstance(output, Send) and state is not None:
                 step, action = step_and_action(output.command)
-                of(metrics.attempts, metrics.label(state.saga), metrics.label(step), action, "sent").inc()
+                of(metrics.attempts, metrics.label(state.saga), metrics.label(base_name(step)), action, "sent").inc()
             elif isinstance(output, DeadLetter):
                 of(metrics.deadletter, metrics.label(decision.input.topic), output.reason).inc()
                 fields = about(state.saga, state.key, traceparent=state.trace) if state else about(key=decision.key)
@@ -96,23 +97,25 @@ class Census:
         if state is None:
             return
         saga = metrics.label(state.saga)
-        if decision.seq == 1:
+        if "id" in decision.patch and state.phase is not Phase.EARLY:
             of(metrics.started, saga).inc()
         if (phase := decision.patch.get("phase")) in ENDED:  # not `state`'s, which is what the whole batch left of the instance
             of(metrics.finished, saga, str(phase)).inc()
             of(metrics.duration, saga, str(phase)).observe((now - state.started) / 1000)
+        elif "id" in decision.patch and any(isinstance(told, Announce) and told.type == COMPLETED for told in decision.outputs):
+            of(metrics.finished, saga, str(Phase.COMPLETED)).inc()  # and it began anew
         answered, action = step_and_action(decision.input.attributes.get("sagacommand", ""))
         for name, step in decision.patch.get("steps", {}).items():
-            settled = state.steps[name]
-            if name == answered and settled.waits is Waits.NOTHING:
-                of(metrics.step_duration, saga, metrics.label(name), action).observe((now - settled.decided) / 1000)
+            settled = state.steps.get(name)  # of what the whole batch left: perhaps another run already
+            if name == answered and settled is not None and settled.waits is Waits.NOTHING:
+                of(metrics.step_duration, saga, metrics.label(base_name(name)), action).observe((now - settled.decided) / 1000)
             if step.get("waits") == "operator" and step.get("status") == "compensating":
-                of(metrics.compensation_failed, saga, metrics.label(name)).inc()
+                of(metrics.compensation_failed, saga, metrics.label(base_name(name))).inc()
         if decision.input.kind == "reply" and decision.note in OUTCOMES:  # one that was only kept may have any command id at all
-            of(metrics.attempts, saga, metrics.label(answered), action, decision.note).inc()
+            of(metrics.attempts, saga, metrics.label(base_name(answered)), action, decision.note).inc()
         elif decision.note == "timed-out":
             status = decision.patch.get("steps", {}).get(decision.input.data["step"], {}).get("status", "executing")
-            of(metrics.attempts, saga, metrics.label(decision.input.data["step"]), status, "timed-out").inc()
+            of(metrics.attempts, saga, metrics.label(base_name(decision.input.data["step"])), status, "timed-out").inc()
 
 
 def _log(decision: Decision, state: Instance) -> None:
@@ -129,7 +132,7 @@ def _log(decision: Decision, state: Instance) -> None:
 
 def begin_series(metrics: Metrics, book: Book) -> None:
     """Have these series from the start, at 0: Prometheus sees no increase in a counter that is new with its first 1."""
-    for saga in book.sagas.values():
+    for saga in book.all():
         metrics.started.labels(saga.name)
         metrics.deadline.labels(saga.name).set(saga.deadline.total_seconds())
         for outcome in ENDED:
@@ -143,7 +146,9 @@ def begin_series(metrics: Metrics, book: Book) -> None:
 
 def _seat(state: Instance) -> Seat:
     waiting = (
-        (name, step.decided) for name, step in state.steps.items() if step.status in ACTION_OF and step.waits is not Waits.OPERATOR
+        (base_name(name), step.decided)
+        for name, step in state.steps.items()
+        if step.status in ACTION_OF and step.waits in (Waits.REPLY, Waits.RETRY)
     )
     out = () if state.parked else tuple(waiting)  # what waits for an operator is parked, and nobody's answer is late
     return Seat(state.saga, str(state.phase), state.parked.reason if state.parked else "", state.started, out)

@@ -98,7 +98,8 @@ class Fold:
         self._parts = 0
         self._part_bytes = 0
         self._pending: list[tuple[StoredRecord, dict[str, Any]]] = []
-        self._forget: list[tuple[int, Slot]] = []
+        self._forget: list[tuple[int, Slot]] = []  # a heap; what is no longer so is dropped when its time comes
+        self._keep_until: dict[Slot, int] = {}
 
     # --- reading ------------------------------------------------------------------------------------------------------------------
 
@@ -200,7 +201,7 @@ class Fold:
         if known is None:
             self._require(not self.complete, offset, f"the snapshot has {value['id']}, which the journal does not")
             self.instances.put_bytes(slot, encoded)
-            self._keep(slot, value.get("keep_until"))
+            self._remember(slot, value.get("keep_until"))
         else:
             self._require(known == encoded, offset, f"the snapshot has another state of {value['id']} than the journal gives")
 
@@ -211,9 +212,9 @@ class Fold:
             return
         slot = Slot(decision.saga, decision.key)
         after = batch.states.get(slot)
+        self._keep(slot, decision)
         if after is not None:  # the owner computed it, for the last of this batch's decisions about it
             self.instances.put(slot, after)
-            self._keep(slot, decision.patch.get("keep_until"))
             return
         known = self.instances.held(slot)
         if known is None and decision.seq > 1:
@@ -224,10 +225,16 @@ class Fold:
         except AssertionError as error:
             raise Corrupt(f"{self.partition}:{offset}: {error}") from None
         self.instances.put(slot, Held(state, UNMEASURED))
-        self._keep(slot, state.keep_until if "keep_until" in decision.patch else None)
 
-    def _keep(self, slot: Slot, keep_until: int | None) -> None:
+    def _keep(self, slot: Slot, decision: Decision) -> None:
+        """Note until when an instance is remembered; one that begins another run is remembered on."""
+        if "id" in decision.patch:
+            self._keep_until.pop(slot, None)
+        self._remember(slot, decision.patch.get("keep_until"))
+
+    def _remember(self, slot: Slot, keep_until: int | None) -> None:
         if keep_until is not None:
+            self._keep_until[slot] = keep_until
             heapq.heappush(self._forget, (keep_until, slot))
 
     def _commit(self, batch: Committed) -> None:
@@ -244,8 +251,10 @@ class Fold:
         self._restore_from(commit["restore_from"])
         self._mark_published(commit["published"])
         while self._forget and self._forget[0][0] <= self.now:
-            _, slot = heapq.heappop(self._forget)
-            self.instances.forget(slot)
+            until, slot = heapq.heappop(self._forget)
+            if self._keep_until.get(slot) == until:
+                del self._keep_until[slot]
+                self.instances.forget(slot)
 
     def _restore_from(self, offset: int) -> None:
         self.restore_from = max(self.restore_from, offset)

@@ -45,6 +45,7 @@ from saga.runtime.inputs import Inputs
 from saga.runtime.journal import Journal, JournalSettings
 from saga.runtime.states import Slot
 from saga.runtime.timers import Timers
+from saga.runtime.timetable import schedules_to_tell
 
 logger = logging.getLogger("saga.task")
 
@@ -277,6 +278,8 @@ class PartitionTask:
         self._inputs.positions, self._inputs.topics = dict(fold.positions), dict(fold.topics)
         self._leftover, self._begun, self._horizon, self._moved, self._appending = [], 0, None, 0, False
         await self._read_inputs()  # 7
+        if told := list(schedules_to_tell(self._place, fold)):
+            await self._here.log.publish(told)
         self._to(Phase.RUNNING)  # 8
         self._here.metrics.restore.observe(self._clock() - started)
         logger.info(

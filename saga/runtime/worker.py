@@ -131,7 +131,7 @@ class Worker:
     def _journal_settings(self) -> JournalSettings:
         settings = self._settings
         outlines: dict[str, Any] = {}
-        for saga in self._book.sagas.values():
+        for saga in self._book.all():
             outlines[f"{saga.name} {saga.version}"] = {"hash": saga.graph.hash, "outline": saga.graph.outline}
         return JournalSettings(
             partitions=settings.partitions,
@@ -209,7 +209,7 @@ class Worker:
     def _note_ages(self, running: list[PartitionTask]) -> None:
         metrics = self._metrics
         oldest: dict[tuple[str, str], float] = {}
-        for saga in self._book.sagas.values():
+        for saga in self._book.all():
             oldest |= {(saga.name, step): 0.0 for step in ("", *saga.steps)}
         metrics.snapshot_age.set(max((task.snapshot_age() for task in running), default=0.0))
         metrics.timer_lag.set(max((task.timer_lag() for task in running), default=0.0))

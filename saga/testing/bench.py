@@ -57,6 +57,7 @@ class Bench:
     """
 
     def __init__(self, *sagas: Saga[Any, Any], seed: int | None = None) -> None:
+        self._given = sagas
         self._app = App(sagas=sagas, begin="earliest", partitions=1)
         self.sagas = self._app.book.sagas
         commands = [m for saga in sagas for m in saga.messages() if issubclass(m, Command)]
@@ -329,7 +330,7 @@ class Bench:
         return [(record, fields) for record, fields in found if type in ("", fields.get("type"))]
 
     def _topics(self, participants: Sequence[Participant]) -> list[TopicSpec]:
-        app = App(sagas=list(self.sagas.values()), participants=participants, begin="earliest", partitions=1)
+        app = App(sagas=self._given, participants=participants, begin="earliest", partitions=1)
         return specs(app, replication=1, min_insync=1)
 
     def _id(self) -> str:
