@@ -69,10 +69,3 @@ class Line(Value):
     sku: Sku
     quantity: int = Field(ge=1, le=1000, strict=True)
     unit_price: Money
-
-
-class Pieces(Value):
-    """So many pieces of one article."""
-
-    sku: Sku
-    quantity: int = Field(ge=1)

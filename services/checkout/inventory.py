@@ -1,9 +1,8 @@
-"""The inventory service: reserves all lines of an order or none, and never more than there is."""
+"""The inventory service: reserves a line of an order at a time, and never more than there is."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from datetime import UTC, datetime
 
 from sqlalchemy import (
@@ -16,7 +15,6 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    func,
     insert,
     select,
 )
@@ -26,7 +24,6 @@ from saga import Nothing, Participant, Refused, Work
 from services.checkout.process import Service
 from services.checkout.settings import SETTINGS
 from topics.inventory import OutOfStock, ReleaseStock, ReserveStock, StockReleased, StockReserved
-from topics.values import Pieces
 
 TABLES = MetaData()
 ID = BigInteger().with_variant(Integer(), "sqlite")
@@ -58,27 +55,23 @@ inventory = Participant("inventory")
 
 @inventory.handles(ReserveStock)
 def reserve(cmd: ReserveStock, work: Work) -> StockReserved:
-    wanted = _by_sku(cmd.pieces)
-    # In one order for everybody, so that two orders for the same articles do not wait for each other in a circle.
-    rows = work.execute(select(stock).where(stock.c.sku.in_(wanted)).order_by(stock.c.sku).with_for_update())
-    on_hand = {row.sku: row.on_hand for row in rows}
-    for sku, quantity in wanted.items():
-        if on_hand.get(sku, 0) < quantity:
-            refusal = OutOfStock(order_id=cmd.order_id, sku=sku, wanted=quantity, on_hand=on_hand.get(sku, 0))
-            raise Refused(refusal)
-    _move(work, cmd.order_id, "reserved", wanted)
-    return StockReserved(order_id=cmd.order_id, pieces=_pieces(wanted))
+    # The condition and the taking are one statement: whoever else wants the last piece waits for this row, and then sees less.
+    enough = (stock.c.sku == cmd.sku) & (stock.c.on_hand >= cmd.quantity)
+    if work.execute(change(stock).where(enough).values(on_hand=stock.c.on_hand - cmd.quantity)).rowcount == 0:
+        on_hand = work.execute(select(stock.c.on_hand).where(stock.c.sku == cmd.sku)).scalar() or 0
+        raise Refused(OutOfStock(order_id=cmd.order_id, sku=cmd.sku, wanted=cmd.quantity, on_hand=on_hand))
+    _note(work, cmd.order_id, "reserved", cmd.sku, cmd.quantity)
+    return StockReserved(order_id=cmd.order_id, sku=cmd.sku, quantity=cmd.quantity)
 
 
 @inventory.handles(ReleaseStock)
 def release(cmd: ReleaseStock, work: Work) -> StockReleased:
-    kept = select(movements.c.sku, func.sum(movements.c.quantity).label("quantity"))
-    reserved = work.execute(kept.where(movements.c.command_id == work.subject_id).group_by(movements.c.sku)).all()
-    if not reserved:
+    reserved = work.execute(select(movements).where(movements.c.command_id == work.subject_id)).first()
+    if reserved is None:
         raise Nothing
-    back = Counter({row.sku: int(row.quantity) for row in reserved})
-    _move(work, cmd.order_id, "released", back)
-    return StockReleased(order_id=cmd.order_id, pieces=_pieces(back))
+    work.execute(change(stock).where(stock.c.sku == reserved.sku).values(on_hand=stock.c.on_hand + reserved.quantity))
+    _note(work, cmd.order_id, "released", reserved.sku, reserved.quantity)
+    return StockReleased(order_id=cmd.order_id, sku=reserved.sku, quantity=reserved.quantity)
 
 
 def load_stock(connection: Connection) -> None:
@@ -90,32 +83,9 @@ def load_stock(connection: Connection) -> None:
         connection.execute(insert(stock), rows)
 
 
-def _move(work: Work, order_id: str, kind: str, quantities: Counter[str]) -> None:
-    for sku, quantity in sorted(quantities.items()):
-        taken = quantity if kind == "reserved" else -quantity
-        work.execute(change(stock).where(stock.c.sku == sku).values(on_hand=stock.c.on_hand - taken))
-        work.execute(
-            insert(movements).values(
-                order_id=order_id,
-                kind=kind,
-                sku=sku,
-                quantity=quantity,
-                command_id=work.command_id,
-                at=datetime.now(UTC),
-            )
-        )
-
-
-def _by_sku(pieces: tuple[Pieces, ...]) -> Counter[str]:
-    """An article may stand on several lines."""
-    wanted: Counter[str] = Counter()
-    for piece in pieces:
-        wanted[piece.sku] += piece.quantity
-    return wanted
-
-
-def _pieces(quantities: Counter[str]) -> tuple[Pieces, ...]:
-    return tuple(Pieces(sku=sku, quantity=quantity) for sku, quantity in sorted(quantities.items()))
+def _note(work: Work, order_id: str, kind: str, sku: str, quantity: int) -> None:
+    values = {"order_id": order_id, "kind": kind, "sku": sku, "quantity": quantity, "command_id": work.command_id}
+    work.execute(insert(movements), {**values, "at": datetime.now(UTC)})
 
 
 SERVICE = Service(inventory, TABLES, prepare=load_stock)

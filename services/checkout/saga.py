@@ -1,10 +1,10 @@
 """Checkout: an order is accepted, paid, reserved, shipped and confirmed; or whatever was done of that is undone.
 
     START ───▶ accept ───▶ pay ───▶ reserve ───▶ ship ───▶ confirm
-                                                 pivot
+                                   each line     pivot
 
-A card that is declined: nothing else happens. No stock: the money goes back, nothing is shipped. Until the carrier has the parcel
-everything can be undone. From then on there is only forward. The customer is written to by somebody
+A card that is declined: nothing else happens. No stock for a line: the other lines are released, the money goes back, nothing is shipped.
+Until the carrier has the parcel everything can be undone. From then on there is only forward. The customer is written to by somebody
 who listens to how it ended (`reactors/notification.py`): a mail cannot be undone, and no order waits for one.
 """
 
@@ -17,7 +17,7 @@ from topics.inventory import ReleaseStock, ReserveStock
 from topics.order import AcceptOrder, CancelOrder, ConfirmOrder, OrderPlaced
 from topics.payment import PaymentTaken, ReturnPayment, TakePayment
 from topics.shipping import BookShipment, FindShipment, ShipmentBooked
-from topics.values import Address, Customer, Line, Money, Pieces
+from topics.values import Address, Customer, Line, Money
 
 SOON = seconds(5)  # our own services answer within milliseconds; one that restarts needs a few seconds
 GATEWAY = seconds(10)  # the payment service tries the gateway three times for two seconds each before it says `failed`
@@ -68,15 +68,14 @@ def refund(_: Checkout, sent: TakePayment) -> ReturnPayment:
     return ReturnPayment(order_id=sent.order_id)
 
 
-@checkout.step(after=pay, timeout=SOON)
-def reserve(c: Checkout) -> ReserveStock:
-    pieces = tuple(Pieces(sku=line.sku, quantity=line.quantity) for line in c.lines)
-    return ReserveStock(order_id=c.order_id, pieces=pieces)
+@checkout.each(lambda c: c.lines, after=pay, at_once=5, timeout=SOON)
+def reserve(c: Checkout, line: Line) -> ReserveStock:
+    return ReserveStock(order_id=c.order_id, sku=line.sku, quantity=line.quantity)
 
 
 @reserve.compensate
-def release(_: Checkout, sent: ReserveStock) -> ReleaseStock:
-    return ReleaseStock(order_id=sent.order_id)
+def release(_: Checkout, _line: Line, sent: ReserveStock) -> ReleaseStock:
+    return ReleaseStock(order_id=sent.order_id, sku=sent.sku)
 
 
 @checkout.step(after=reserve, pivot=True, timeout=CARRIER, retry=Retry(attempts=1))  # from here only forward

@@ -15,7 +15,6 @@ from sqlalchemy.exc import IntegrityError
 from services.checkout import inventory
 from tests.services.shop import Desk, desk
 from topics.inventory import ReleaseStock, ReserveStock
-from topics.values import Pieces
 
 Tell = Callable[[Callable[[Desk], Coroutine[None, None, None]]], None]
 
@@ -37,30 +36,30 @@ def tell(tmp_path: Path) -> Tell:
     return run
 
 
-def reserve(*pieces: tuple[str, int]) -> ReserveStock:
-    return ReserveStock(order_id="o-1", pieces=tuple(Pieces(sku=sku, quantity=quantity) for sku, quantity in pieces))
+def reserve(sku: str, quantity: int) -> ReserveStock:
+    return ReserveStock(order_id="o-1", sku=sku, quantity=quantity)
 
 
 async def on_hand(at: Desk) -> dict[str, int]:
     return {row.sku: row.on_hand for row in await at.rows(inventory.stock)}
 
 
-def test_a_reservation_takes_every_line_once_however_often_it_is_asked_for(tell: Tell) -> None:
+def test_a_reservation_takes_its_pieces_once_however_often_it_is_asked_for(tell: Tell) -> None:
     async def story(at: Desk) -> None:
-        first = await at.ask(reserve(("TEA", 2), ("CUP", 1), ("TEA", 1)), "o-1")
-        again = await at.ask(reserve(("TEA", 2), ("CUP", 1), ("TEA", 1)), "o-1", attempt=2)
+        first = await at.ask(reserve("TEA", 3), "o-1")
+        again = await at.ask(reserve("TEA", 3), "o-1", attempt=2)
         assert first.outcome == "done"
         assert first == again
-        assert first.data["pieces"] == [{"sku": "CUP", "quantity": 1}, {"sku": "TEA", "quantity": 3}]
-        assert await on_hand(at) == {"TEA": 2, "CUP": 1, "POT": 1}
+        assert first.data == {"order_id": "o-1", "sku": "TEA", "quantity": 3}
+        assert await on_hand(at) == {"TEA": 2, "CUP": 2, "POT": 1}
 
     tell(story)
 
 
 @pytest.mark.parametrize(("sku", "quantity", "there"), [("CUP", 3, 2), ("NO-SUCH-THING", 1, 0)])
-def test_one_line_without_stock_refuses_the_whole_order_and_says_which(tell: Tell, sku: str, quantity: int, there: int) -> None:
+def test_a_line_without_stock_is_refused_whole_and_says_how_much_there_is(tell: Tell, sku: str, quantity: int, there: int) -> None:
     async def story(at: Desk) -> None:
-        answer = await at.ask(reserve(("TEA", 2), (sku, quantity)), "o-1")
+        answer = await at.ask(reserve(sku, quantity), "o-1")
         assert (answer.outcome, answer.type) == ("refused", "inventory.out-of-stock.v1")
         assert answer.data == {"order_id": "o-1", "sku": sku, "wanted": quantity, "on_hand": there}
         assert await on_hand(at) == {"TEA": 5, "CUP": 2, "POT": 1}
@@ -71,21 +70,21 @@ def test_one_line_without_stock_refuses_the_whole_order_and_says_which(tell: Tel
 
 def test_what_is_released_can_be_reserved_by_another(tell: Tell) -> None:
     async def story(at: Desk) -> None:
-        assert (await at.ask(reserve(("POT", 1)), "o-1")).outcome == "done"
-        assert (await at.ask(reserve(("POT", 1)), "o-2")).outcome == "refused"
-        released = await at.ask(ReleaseStock(order_id="o-1"), "o-1", action="compensate")
-        assert (released.outcome, released.data["pieces"]) == ("done", [{"sku": "POT", "quantity": 1}])
-        again = await at.ask(ReleaseStock(order_id="o-1"), "o-1", action="compensate", attempt=2)
+        assert (await at.ask(reserve("POT", 1), "o-1")).outcome == "done"
+        assert (await at.ask(reserve("POT", 1), "o-2")).outcome == "refused"
+        released = await at.ask(ReleaseStock(order_id="o-1", sku="POT"), "o-1", action="compensate")
+        assert (released.outcome, released.data) == ("done", {"order_id": "o-1", "sku": "POT", "quantity": 1})
+        again = await at.ask(ReleaseStock(order_id="o-1", sku="POT"), "o-1", action="compensate", attempt=2)
         assert again == released
         assert await on_hand(at) == {"TEA": 5, "CUP": 2, "POT": 1}
-        assert (await at.ask(reserve(("POT", 1)), "o-3")).outcome == "done"
+        assert (await at.ask(reserve("POT", 1), "o-3")).outcome == "done"
 
     tell(story)
 
 
 def test_orders_that_want_the_same_article_at_once_never_take_more_than_there_is(tell: Tell) -> None:
     async def story(at: Desk) -> None:
-        answers = await asyncio.gather(*(at.ask(reserve(("TEA", 1)), f"o-{n}") for n in range(8)))
+        answers = await asyncio.gather(*(at.ask(reserve("TEA", 1), f"o-{n}") for n in range(8)))
         assert sorted(answer.outcome for answer in answers) == ["done"] * 5 + ["refused"] * 3
         assert (await on_hand(at))["TEA"] == 0
 
