@@ -127,7 +127,8 @@ def _outgoing(output: Output, decision: Decision, partition: int, now: int) -> O
             event = CloudEvent(output.type, output.id, SOURCE, output.data, iso_time(now), decision.key, attributes)
             return Outgoing(TopicPartition(EVENTS, partition), event.record(decision.key.encode()))
         case Request():
-            event = CloudEvent(output.type, output.id, SOURCE, output.data, iso_time(now), output.key, output.attributes)
+            about = dict(sorted(output.attributes.items()))  # as the journal has them: published again, it is the same bytes
+            event = CloudEvent(output.type, output.id, SOURCE, output.data, iso_time(now), output.key, about)
             return Outgoing(TopicPartition(REQUESTS, output.partition), event.record(output.key.encode()))
         case DeadLetter():
             why = (("ce_sagareason", output.reason.encode()), ("ce_sagadetail", output.detail[:2000].encode(errors="replace")))

@@ -26,7 +26,8 @@ from saga.cloudevents import header_fields
 from saga.engine.apply import apply
 from saga.engine.book import Book
 from saga.engine.decision import Decision, Forward, Kind, Send
-from saga.engine.state import Instance, Phase
+from saga.engine.kinds import Chain, Child, Mapped, Step
+from saga.engine.state import Instance, Phase, Status, base_name
 from saga.errors import Corrupt, Unreadable
 from saga.log.base import Record, StoredRecord, TopicPartition
 from saga.log.partition import home
@@ -80,6 +81,7 @@ class Checker:
         self.problems: list[str] = []
         self.commits: dict[int, list[Commit]] = {}
         self.states: dict[Slot, Instance] = {}  # every instance there ever was, forgotten or not
+        self.runs: set[str] = set()  # the ids of all instances; a key may have more than one after another
         self.commands: dict[str, tuple[str, int, Any]] = {}
 
     def check(self) -> list[str]:
@@ -158,15 +160,17 @@ class Checker:
         before = states.get(slot)
         self.require(home(decision.key, self.evidence.partitions) == number, f"I22: {at} is not at home")
         if before is None:
-            self.require(decision.seq == 1 and decision.input.kind is Kind.START, f"I2: {at} has no start")
+            first = decision.input.kind in (Kind.START, Kind.EVENT)  # one that came before its start
+            self.require(decision.seq == 1 and first, f"I2: {at} has no start")
             self.require(slot not in self.states, f"I4: {at} is a second instance")
         elif decision.seq != before.seq + 1:
             self.require(False, f"I6: {at} follows {before.seq}")
             return
         if decision.seq != (before.seq + 1 if before is not None else 1):
             return
-        if before is not None and not before.live:
-            self.require(decision.ignored, f"I11: {at} changes what has ended")
+        another_run = "id" in decision.patch
+        if before is not None and not before.live and before.phase is not Phase.EARLY and not another_run:
+            self.require(decision.ignored or decision.note == "released", f"I11: {at} changes what has ended")
             self.require(not any(isinstance(output, Send) for output in decision.outputs), f"I11: {at} sends after the end")
         if decision.input.kind is Kind.TIMER:
             self.require(now >= decision.input.data["due"], f"I21: {at} fired early")
@@ -177,16 +181,18 @@ class Checker:
             if isinstance(send, Send):
                 self._send(at, send, after)
         states[slot] = self.states[slot] = after
+        self.runs.add(after.id)
 
     def _send(self, at: str, send: Send, state: Instance) -> None:
-        step = send.command.split(":")[3]
+        step = base_name(send.command.split(":")[3])
         self.require(send.command.startswith(state.id + ":"), f"I13: {at} sends {send.command}")
         known = self.commands.setdefault(send.command, (state.id, send.time, send.data))
         self.require(known == (state.id, send.time, send.data), f"I13: {at}: {send.command} is not as it was")
         if send.action == "execute":
             for other in self.evidence.book.sagas[state.saga].graph.before[step]:
                 settled = state.steps.get(other)
-                self.require(settled is not None and settled.succeeded, f"I10: {at} executes {step} before {other} is done")
+                done = settled is not None and (settled.succeeded or settled.status in (Status.DONE, Status.SKIPPED))
+                self.require(done, f"I10: {at} executes {step} before {other} is done")
 
     # --- every reader sees the same ------------------------------------------------------------------------------------------------------
 
@@ -315,18 +321,46 @@ class Checker:
         }
         self.require(effects.seen <= sent, f"I15: {len(effects.seen - sent)} commands of no valid decision were seen")
         self.require(sent <= effects.seen, f"I15: {len(sent - effects.seen)} commands never arrived")
-        known = {state.id for state in self.states.values()}
         for command in effects.executed:
-            self.require(":".join(command.split(":")[:3]) in known, f"I2: {command} was done, but there is no such order")
+            self.require(":".join(command.split(":")[:3]) in self.runs, f"I2: {command} was done, but there is no such order")
         for state in self.states.values():
-            for step in state.steps:
-                command = f"{state.id}:{step}:execute"
-                done, back = effects.executed[command], effects.undone[command]
-                self.require(done <= 1, f"I7: {command} took effect {done} times")
-                if state.phase is Phase.COMPLETED:
-                    self.require((done, back) == (1, 0), f"I7: {command} of a completed order: {done} done, {back} undone")
-                elif state.phase is Phase.COMPENSATED and step in self.evidence.undoable:
-                    self.require(done == back, f"I8: {command} of a compensated order: {done} done, {back} undone")
+            for name, step in state.steps.items():
+                if isinstance(self._definition(state, name), Step | Mapped) and step.status is not Status.SKIPPED:
+                    self._effect(effects, state, name)
+            self._family(state)
+
+    def _effect(self, effects: Effects, state: Instance, step: str) -> None:
+        command = f"{state.undoes or state.id}:{step}:execute"
+        done, back = effects.executed[command], effects.undone[command]
+        if isinstance(self._definition(state, step), Mapped) and "/" not in step:
+            return  # its iterations have the effects
+        self.require(done <= 1, f"I7: {command} took effect {done} times")
+        if state.phase is Phase.COMPLETED:
+            self.require((done, back) == (1, 0), f"I7: {command} of a completed order: {done} done, {back} undone")
+        elif state.phase is Phase.COMPENSATED and base_name(step) in self.evidence.undoable:
+            self.require(done == back, f"I8: {command} of a compensated order: {done} done, {back} undone")
+
+    def _family(self, state: Instance) -> None:
+        """S28: the child of a parent that completed is completed, of one that did not, undone; a chain was started."""
+        for name, step in self.evidence.book.sagas[state.saga].steps.items():
+            there = state.steps.get(name)
+            if not isinstance(step, Child | Chain) or there is None or state.live:
+                continue
+            other = self.states.get(Slot(step.child.name, there.sent["key"])) if there.sent else None
+            phase = other.phase if other is not None else None
+            if state.phase is Phase.COMPLETED:
+                self.require(phase is not None, f"S28: {state.id} completed, and {name} was never started")
+            if isinstance(step, Child) and state.phase is Phase.COMPLETED:
+                self.require(phase is Phase.COMPLETED, f"S28: {state.id} completed, its child {name} is {phase}")
+                self.require(
+                    other is not None and other.keep_until is not None, f"S28: the child {name} of {state.id} is kept for ever"
+                )
+            elif isinstance(step, Child) and state.phase is Phase.COMPENSATED:
+                self.require(phase in (None, Phase.COMPENSATED), f"S28: {state.id} is compensated, its child {name} is {phase}")
+                self.met["undone child"] += other is not None and bool(other.undoes)
+
+    def _definition(self, state: Instance, step: str) -> Any:
+        return self.evidence.book.sagas[state.saga].steps[base_name(step)]
 
 
 def _value(record: StoredRecord) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class SimParticipant:
         memory, command = self.memory, headers["ce_sagacommand"]
         if command in memory.answers:
             return memory.answers[command]
-        step = command.split(":")[3]
+        step = command.split(":")[3].partition("/")[0]  # of a mapped step, whichever item
         nothing: tuple[str, str, Any] = ("nothing", "saga.nothing.v1", {})
         subject = headers.get("ce_sagasubject", "")
         done_before = memory.answers.get(subject, ("",))[0] == "done"

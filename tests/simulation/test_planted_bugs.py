@@ -209,12 +209,12 @@ def forward_to_the_wrong_partition(patch: Patch) -> None:
 
 
 def forget_too_early(patch: Patch) -> None:
-    keep = Fold._keep
+    keep = Fold._remember
 
     def wrong(self: Any, slot: Any, keep_until: int | None) -> None:
         keep(self, slot, None if keep_until is None else self.get(slot).ended)
 
-    patch.setattr(Fold, "_keep", wrong)
+    patch.setattr(Fold, "_remember", wrong)
 
 
 def let_time_follow_the_brokers_clock(patch: Patch) -> None:
