@@ -7,11 +7,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lint clean
+EXAMPLES := $(patsubst services/%/demo.py,%,$(filter-out services/checkout/demo.py,$(wildcard services/*/demo.py)))
+.PHONY: help demo $(EXAMPLES:%=demo-%) test check bench lint clean
 
 help:
 	@echo "make demo    orders through six services over a real Kafka; KEEP=1 leaves it up;"
 	@echo "             SAGA_LOG=file:.demo/log does without Kafka"
+	@echo "make demo-NAME   an example: $(EXAMPLES)"
 	@echo "make test    everything, on a real Kafka and a real PostgreSQL"
 	@echo "make check   what needs no server: style, types, the fast tests"
 	@echo "make bench   the numbers of docs/PERFORMANCE.md, on this machine; it should have nothing else to do for 8 minutes"
@@ -20,6 +22,10 @@ help:
 demo: $(READY)
 	@[ -n "$$SAGA_LOG$$SAGA_BOOTSTRAP" ] || infra/prepare.sh demo
 	KEEP=$(KEEP) $(BIN)/python -m services.checkout.demo
+
+$(EXAMPLES:%=demo-%): demo-%: $(READY)
+	@[ -n "$$SAGA_LOG$$SAGA_BOOTSTRAP" ] || infra/prepare.sh demo
+	KEEP=$(KEEP) $(BIN)/python -m services.$*.demo
 
 test: lint
 	@infra/prepare.sh test

@@ -56,9 +56,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.cli": {"saga.logs", "saga.app", "saga.connect", "saga.new", "saga.ops", "saga.orchestrate", "saga.topics", *CONFIGURED},
     "saga": {"saga.app", "saga.topics", *WHOLE},
     "topics": {"saga"},
-    "services": {"saga", "topics"},
+    "services": {"saga", "topics", "services"},
     **{
-        f"services.checkout.{name}": {"saga", "topics", "services", "infra"} for name in ("demo", "stage", "crew")
+        room: {"saga", "topics", "services", "infra"}
+        for room in ("services.checkout.demo", "services.checkout.stage", "services.stage")
     },  # they bring up a Kafka
     "infra": set(),
 }

@@ -12,7 +12,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from saga import SagaError
 from saga.config import Config
@@ -23,16 +23,8 @@ from services.checkout.mail import mail_name
 from services.checkout.numbers import Row, count
 from services.checkout.saga import checkout
 from services.checkout.settings import SETTINGS
+from services.stage.findings import Finding, render
 from topics.values import Money
-
-SHOWN = 5  # of what is off, in full; the rest is counted
-
-
-class Finding(NamedTuple):
-    """What one check came to: a sentence with its numbers, and what is off."""
-
-    what: str
-    off: list[str]
 
 
 def audit(books: Books, *, reactors: bool = True) -> list[Finding]:
@@ -41,17 +33,6 @@ def audit(books: Books, *, reactors: bool = True) -> list[Finding]:
     checks: list[Callable[[Books, dict[str, str]], Iterable[Finding]]] = [_orders, _money, _stock, _twice, _nets]
     checks += [_letters, _mail_drop, _counted] if reactors else []
     return [finding for check in checks for finding in check(books, outcomes)]
-
-
-def render(findings: list[Finding]) -> str:
-    """A line for each check, and beneath it what is off."""
-    lines = []
-    for finding in findings:
-        lines.append(f"  {'OFF' if finding.off else 'ok '}  {finding.what}")
-        lines += [f"         {what}" for what in finding.off[:SHOWN]]
-        if len(finding.off) > SHOWN:
-            lines.append(f"         … and {len(finding.off) - SHOWN} more")
-    return "\n".join(lines)
 
 
 def _outcomes(books: Books) -> dict[str, str]:

@@ -16,31 +16,28 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import os
-import shutil
-import signal
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from infra.broker import BrokerUnavailable
-from saga import SagaError
 from saga.config import Config
 from saga.connect import open_log
 from services import app
-from services.checkout.crew import FOLDER, Crew, DemoFailed, stop_kept
 from services.checkout.numbers import Count
 from services.checkout.saga import checkout
 from services.checkout.screen import Screen
 from services.checkout.settings import HERE
-from services.checkout.stage import ORCHESTRATORS, READY_SECONDS, SESSION_SECONDS, Stage, shown
+from services.checkout.stage import ORCHESTRATORS, READY_SECONDS, Stage
 from services.checkout.watch import TakeOver, Watch, follow
+from services.stage import run
+from services.stage.crew import FOLDER, Crew, DemoFailed
+from services.stage.log import SESSION_SECONDS
 from topics.values import Money
 
 SETTLE_SECONDS = 120.0  # the slowest order needs some twenty seconds: a silent gateway is asked five times
@@ -196,32 +193,6 @@ def play(options: Options, crew: Crew, screen: Screen) -> int:
     return code
 
 
-def demo(options: Options) -> int:
-    """One demo from beginning to end, with nothing left behind unless it was asked for, or failed and has logs to look at."""
-    if stop_kept(options.folder):
-        print("stopped the demo that was left up here", flush=True)
-    options.folder.mkdir()
-    environment = {name: text for name, text in os.environ.items() if not name.startswith("CHECKOUT_")}
-    crew, done, code = Crew(options.folder, environment, options.keep), False, 1
-    try:
-        code = play(options, crew, Screen())
-        done = True
-    except* (DemoFailed, BrokerUnavailable, SagaError) as group:
-        for error in group.exceptions:
-            print(f"the demo failed: {_innermost(error)}", file=sys.stderr, flush=True)
-    finally:
-        interrupted = sys.exc_info()[0] is not None
-        try:
-            if not (done and options.keep):
-                crew.stop()
-        finally:
-            if interrupted or (code == 0 and not options.keep):
-                shutil.rmtree(options.folder, ignore_errors=True)
-    if code != 0:
-        print(f"the logs and databases are in {shown(options.folder)}; make clean removes them", file=sys.stderr)
-    return code
-
-
 async def _while_this_runs(beside: Coroutine[Any, Any, None], story: Coroutine[Any, Any, None]) -> None:
     """The story to its end, or the first failure of the one or the other. Whichever is left is cancelled, and waited for."""
     tasks = [asyncio.create_task(story), asyncio.create_task(beside)]
@@ -248,23 +219,6 @@ def _mails(drop: Path) -> int:
     return sum(1 for _ in drop.glob("*.eml"))
 
 
-def _innermost(error: BaseException) -> BaseException:
-    return _innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One demo at a time beside each other in a folder: that one is locked. Raises DemoFailed."""
-    above = os.open(folder.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(above, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise DemoFailed("another demo runs in this folder") from None
-    finally:
-        os.close(above)
-
-
 def _options() -> tuple[Options, bool]:
     """What was asked for, and whether that is only to stop what was left up."""
     parser = argparse.ArgumentParser(prog="python -m services.checkout.demo", description=(__doc__ or "").splitlines()[0])
@@ -283,21 +237,11 @@ def _options() -> tuple[Options, bool]:
 
 def main() -> int:
     options, only_stop = _options()
-    # Asked to end it ends as with Ctrl-C, in asyncio and outside; also where a shell has begun it in the background, deaf to Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        with _alone(options.folder):
-            if only_stop:
-                print(f"stopped {stop_kept(options.folder)} processes")
-                return 0
-            return demo(options)
-    except DemoFailed as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        print("interrupted; everything is stopped", file=sys.stderr)
-        return 130
+
+    def act() -> int:
+        return run.play(options.folder, options.keep, lambda crew: play(options, crew, Screen()), hidden=("CHECKOUT_",))
+
+    return run.as_program(options.folder, only_stop, act)
 
 
 if __name__ == "__main__":

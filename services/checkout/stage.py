@@ -6,19 +6,17 @@ import contextlib
 import importlib.util
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
 from infra.broker.settings import free_ports
-from services.checkout.crew import FOLDER, ROOT, Crew, DemoFailed, no_kafka
 from services.checkout.settings import REACTORS, SERVICES
+from services.stage.crew import FOLDER, Crew, DemoFailed
+from services.stage.log import choose_log, log_of, shown
 
 READY_SECONDS = 90.0  # ten Python processes start at once, on what may be two slow cores
-PATIENT_SECONDS = "30"  # for an answer of the log, for the same reason; in production 10
-SESSION_SECONDS = "6"  # after so long without a sign of life an orchestrator's partitions go to the other; in production 10
 PYTHON = Path(sys.executable)
 ORCHESTRATORS = ("orchestrator-1", "orchestrator-2")
 
@@ -32,8 +30,7 @@ class Stage:
         self._say = say
         order, gateway, analytics, first, second = (f"127.0.0.1:{port}" for port in free_ports(5))
         self._http = dict(zip(ORCHESTRATORS, (first, second), strict=True))
-        crew.environment.setdefault("SAGA_TIMEOUT_SECONDS", PATIENT_SECONDS)
-        crew.environment |= {"SAGA_DEV": "1", "SAGA_SESSION_SECONDS": SESSION_SECONDS, "CHECKOUT_DATA": str(crew.folder / "data")}
+        crew.environment |= {"CHECKOUT_DATA": str(crew.folder / "data")}
         crew.environment |= {
             "CHECKOUT_ORDER_HTTP": order,
             "CHECKOUT_GATEWAY_HTTP": gateway,
@@ -43,8 +40,7 @@ class Stage:
     @property
     def log(self) -> str:
         """Where the log is, in a few words."""
-        environment = self.crew.environment
-        return environment.get("SAGA_LOG") or f"Kafka at {environment.get('SAGA_BOOTSTRAP', '?')}"
+        return log_of(self.crew)
 
     @property
     def mails(self) -> Path:
@@ -61,7 +57,7 @@ class Stage:
 
     def bring_up(self) -> None:
         """Start everything. Raises DemoFailed, BrokerUnavailable; Ctrl-C ends it at once."""
-        self._choose_log()
+        choose_log(self.crew, self._say)
         if self.crew.run("saga.cli", "topics", "apply", quiet=True) != 0:
             raise DemoFailed("the topics could not be created")
         kafka = not self.crew.environment.get("SAGA_LOG")
@@ -73,22 +69,6 @@ class Stage:
             self.crew.start(service, "services.checkout", service)
         for name, address in self._http.items():
             self.crew.start(name, "saga.cli", "run", SAGA_HTTP=address)
-
-    def _choose_log(self) -> None:
-        """What SAGA_LOG or SAGA_BOOTSTRAP names; else a Kafka of our own; else, where there is no way to one, a file log."""
-        environment = self.crew.environment
-        if environment.get("SAGA_LOG") or environment.get("SAGA_BOOTSTRAP"):
-            prefix = environment.setdefault("SAGA_PREFIX", f"demo-{int(time.time())}-")
-            what = f"in a folder {prefix}" if environment.get("SAGA_LOG") else f"topics begin with {prefix!r} and stay there"
-            self._say(f"the log is {self.log}, {what}")
-            return
-        self._say("looking for Java and Kafka; if Kafka is not here yet, Maven fetches it now, once")
-        if reason := no_kafka():
-            environment["SAGA_LOG"] = f"file:{self.crew.folder / 'log'}"
-            self._say(f"no Kafka here, so the same on a file log in {shown(self.crew.folder)}/log: {reason}")
-        else:
-            self._say("starting Kafka")
-            environment["SAGA_BOOTSTRAP"] = self.crew.start_broker()
 
     async def ready(self) -> None:
         """Wait until everything answers. Raises DemoFailed."""
@@ -127,8 +107,3 @@ Everything is still up, on {self.log}. In a shell, in this folder:
   ls {folder}/data/mail {folder}/*.log
 To stop it and remove it:
   {shown(PYTHON)} -m services.checkout.demo --stop{elsewhere}""")
-
-
-def shown(folder: Path) -> Path:
-    """As short as it can be said here."""
-    return folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder

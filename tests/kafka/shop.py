@@ -27,8 +27,8 @@ from saga.runtime.codec import JOURNAL
 from saga.runtime.fold import Fold
 from services import app
 from services.checkout.books import read_outcomes
-from services.checkout.crew import ROOT, Crew
 from services.checkout.settings import HERE, REACTORS, SERVICES
+from services.stage.crew import ROOT, Crew
 
 SETTLE_SECONDS = 120.0  # far longer than every retry of the checkout saga together
 LOOK_SECONDS = 0.2

@@ -26,11 +26,11 @@ from saga.runtime.codec import outgoing
 from saga.topics import specs
 from services import app
 from services.checkout.books import read_counted, read_mail, read_outcomes
-from services.checkout.crew import Crew
 from services.checkout.mail import mail_name
 from services.checkout.numbers import KEEP
 from services.checkout.saga import Checkout
 from services.checkout.settings import REACTORS
+from services.stage.crew import Crew
 from tests.conftest import SessionBroker
 from tests.kafka.shop import Shop
 from tests.services.shop import ADA, BERLIN, TEA

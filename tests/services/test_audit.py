@@ -32,12 +32,13 @@ from saga.topics import specs
 from services import app
 from services.checkout import inventory, order, payment, shipping
 from services.checkout.__main__ import DEFINITIONS
-from services.checkout.audit import audit, render
+from services.checkout.audit import audit
 from services.checkout.books import Books, read_books, read_databases, read_outcomes
 from services.checkout.mail import TABLES, Mailer
 from services.checkout.numbers import CHANGELOG, encode_row, row_of
 from services.checkout.outcomes import outcome_of
 from services.checkout.settings import Settings
+from services.stage.findings import render
 from tests.services.shop import ADA, BERLIN, PATIENCE, TEA, eventually, gateway_server, served
 from topics.values import Address, Line, Money
 

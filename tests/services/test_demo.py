@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from services.checkout.crew import ROOT
-from services.checkout.stage import shown
+from services.stage.crew import ROOT
+from services.stage.log import shown
 
 PATIENCE = 120.0  # seconds; the demo itself waits so long for what it waits for
 OTHER_PAGE, BACK = "\x1b[?1049h", "\x1b[?1049l"  # xterm's alternate screen

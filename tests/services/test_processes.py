@@ -15,7 +15,7 @@ import pytest
 
 from infra.broker.settings import free_ports
 from infra.process import command_line
-from services.checkout.crew import ROOT, Crew, DemoFailed, stop_kept
+from services.stage.crew import ROOT, Crew, DemoFailed, stop_kept
 
 PATIENCE = 30.0
 

@@ -1,4 +1,4 @@
-"""The processes of the demo: started, killed, stopped for certain; and those that an earlier one was told to leave up."""
+"""The processes of a demo: started, killed, begun again, stopped for certain; and those that an earlier one was told to leave up."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from infra.process import command_line, halt, last_lines, spawn
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".demo"
+BROKER = "broker"  # its name among the processes
 STOP_SECONDS = 15  # an orderly stop takes one or two; what is not over then is killed
 POLL_SECONDS = 0.05
 
@@ -37,6 +38,7 @@ class Crew:
         self._keep = keep
         self._broker: Broker | None = None
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._begun: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {}  # how each was started, to start it again
 
     def start_broker(self) -> str:
         """A real Kafka; returns its address. Raises BrokerUnavailable, which says what is missing."""
@@ -47,6 +49,7 @@ class Crew:
 
     def start(self, name: str, *module: str, **more: str) -> None:
         """Start `python -m <module> …`; its output goes to <name>.log. `more` are settings of this process only."""
+        self._begun[name] = module, more
         environment = {**self.environment, **more}
         argv = [sys.executable, "-m", *module]
         log = self.folder / f"{name}.log"
@@ -63,6 +66,20 @@ class Crew:
             sys.stderr.write(ended.stdout.decode(errors="replace"))
         return ended.returncode
 
+    @property
+    def names(self) -> list[str]:
+        """Those that run; the broker too, if it is ours."""
+        return [*self._running, *([BROKER] if self._broker is not None else [])]
+
+    def again(self, name: str) -> None:
+        """Start one again that was killed, as it was started first: what a supervisor would do."""
+        if name == BROKER and self._broker is not None:
+            self._broker.start()
+            self._note()
+            return
+        module, more = self._begun[name]
+        self.start(name, *module, **more)
+
     def pid(self, name: str) -> int:
         return self._running[name].pid
 
@@ -74,6 +91,9 @@ class Crew:
 
     def kill(self, name: str) -> None:
         """SIGKILL, as a crash does it."""
+        if name == BROKER and self._broker is not None:
+            self._broker.kill()
+            return
         process = self.take(name)
         process.kill()
         process.wait()
@@ -115,7 +135,7 @@ class Crew:
     def _note(self) -> None:
         pids = {name: process.pid for name, process in self._running.items()}
         if self._broker is not None:
-            pids["broker"] = self._broker.pid  # the last, as it is to be stopped last
+            pids[BROKER] = self._broker.pid  # the last, as it is to be stopped last
         draft = self.folder / "processes.draft"
         draft.write_text(json.dumps(pids))
         draft.replace(self.folder / "processes.json")
@@ -152,7 +172,7 @@ def stop_kept(folder: Path = FOLDER) -> int:
     except (FileNotFoundError, ValueError):
         noted = {}
     alive = {name: pid for name, pid in noted.items() if _is_ours(name, pid, folder)}
-    broker = {name: pid for name, pid in alive.items() if name == "broker"}
+    broker = {name: pid for name, pid in alive.items() if name == BROKER}
     for group in ({name: pid for name, pid in alive.items() if name not in broker}, broker):
         for pid in group.values():
             os.kill(pid, signal.SIGTERM)
@@ -170,6 +190,6 @@ def stop_kept(folder: Path = FOLDER) -> int:
 def _is_ours(name: str, pid: int, folder: Path) -> bool:
     """Whether this process still is what was noted; its id may have been given to another since."""
     shown = command_line(pid)
-    if name == "broker":
+    if name == BROKER:
         return str(folder / "kafka") in shown
-    return "-m services.checkout" in shown or "-m saga.cli run" in shown
+    return "-m services." in shown or "-m saga.cli run" in shown

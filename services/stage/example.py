@@ -1,0 +1,245 @@
+"""An example as a person sees it: what runs, what happens, what is killed, and whether the books agree at the end.
+
+    class Pipeline(Example):
+        name, app = "pipeline", "services.pipeline:app"
+        processes = {"collector": ("services.pipeline", "collector"), "analyst": ("services.pipeline", "analyst")}
+
+        async def story(self) -> None: ...          # starts sagas, waits for what comes of them
+        async def audit(self) -> list[Finding]: ... # reads the databases and the journal, and trusts nobody
+
+    if __name__ == "__main__":
+        sys.exit(main(Pipeline))
+
+All runs as processes on a real log, under two orchestrators of its own app. While the story goes on, one process chosen at random is
+killed with -9 and started again, as a supervisor would; the seed is said. Then the audit decides: exit code 0 if nothing is off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shlex
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import ClassVar
+
+import httpx
+
+from infra.broker.settings import free_ports
+from saga import App, Event
+from saga.app import find_app
+from saga.config import Config
+from saga.connect import open_log
+from saga.engine.state import Instance, Phase
+from saga.log.base import Log
+from saga.ops.look import Journals
+from saga.ops.publish import publish
+from services.stage.crew import FOLDER, ROOT, Crew, DemoFailed
+from services.stage.findings import Finding, render
+from services.stage.log import choose_log, log_of, shown
+from services.stage.run import as_program, play
+
+READY_SECONDS = 90.0  # a dozen Python processes start at once, on what may be two slow cores
+SETTLE_SECONDS = 90.0  # an orchestrator that was killed is missed after six seconds, and then has to be made good
+ORCHESTRATORS = ("orchestrator-1", "orchestrator-2")
+CLI = "saga.cli"
+
+
+class Example(ABC):
+    """One demo. `name` is its folder's and its command's, `app` what `saga --app` is given, `processes` module and arguments by name."""
+
+    name: ClassVar[str]
+    app: ClassVar[str]
+    processes: ClassVar[Mapping[str, tuple[str, ...]]]
+    spared: ClassVar[tuple[str, ...]] = ()  # processes that the killing leaves alone, since their death would prove nothing
+
+    def __init__(self, crew: Crew, seed: int, short: bool) -> None:
+        self.crew = crew
+        self.short = short  # a smaller one, for the tests
+        self.random = Random(seed)
+        self.data = crew.folder / "data"
+        self.under_way = asyncio.Event()  # set by the story: now something may be killed
+        self.log: Log
+        self._began = time.monotonic()
+        self._ready: list[str] = []
+
+    @abstractmethod
+    async def story(self) -> None:
+        """What happens. Raises DemoFailed. It sets `under_way` once there is work that a crash could harm."""
+
+    @abstractmethod
+    async def audit(self) -> list[Finding]:
+        """Whether the books agree, from databases and journal alone. A check with nothing to look at is off: it proves nothing."""
+
+    def settings(self) -> dict[str, str]:
+        """Environment variables for all processes, besides SAGA_… and EXAMPLE_DATA, the folder of their databases."""
+        return {}
+
+    # --- what a story may do ------------------------------------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        seconds = int(time.monotonic() - self._began)
+        print(f"{seconds // 60:02}:{seconds % 60:02}  {text}", flush=True)
+
+    async def start(self, event: Event) -> None:
+        """Publish an event that starts a saga."""
+        await publish(self.log, self._app.book.sagas, event.__type__, event.model_dump(mode="json"))
+
+    async def until(self, look: Callable[[], Awaitable[bool]], what: Callable[[], str], seconds: float = SETTLE_SECONDS) -> None:
+        """Wait until `await look()` holds. Raises DemoFailed with `what()` if it takes longer, or if a process ends by itself."""
+        await self.crew.until(look, seconds, what)
+
+    async def instances(self, saga: str) -> list[Instance]:
+        """All instances of a saga that the journal remembers, as they are now."""
+        journals = Journals(self.log)
+        folds = [await journals.fold(partition) for partition in await journals.partitions()]
+        return [state for fold in folds for state in fold.states() if state.saga == saga and state.phase is not Phase.EARLY]
+
+    async def settled(self, saga: str, count: int) -> None:
+        """Wait until so many instances of a saga have an outcome. Raises DemoFailed."""
+        ended = 0
+
+        async def all_ended() -> bool:
+            nonlocal ended
+            ended = sum(not state.live for state in await self.instances(saga))
+            return ended >= count
+
+        await self.until(all_ended, lambda: f"{ended} of {count} {saga} have an outcome")
+
+    # --- from beginning to end ----------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def run(cls, crew: Crew, seed: int, kill: str, short: bool) -> int:
+        """1 bring everything up · 2 the story, with one killed · 3 the audit. Its exit code."""
+
+        async def whole() -> int:
+            return await cls(crew, seed, short)._run(kill)
+
+        return asyncio.run(whole())
+
+    async def _run(self, kill: str) -> int:
+        choose_log(self.crew, self.say)
+        self.data.mkdir(exist_ok=True)
+        self.crew.environment |= {"EXAMPLE_DATA": str(self.data), **self.settings()}
+        os.environ.update({name: text for name, text in self.crew.environment.items() if name.startswith(("SAGA_", "EXAMPLE_"))})
+        if self.crew.run(CLI, "topics", "apply", "--app", self.app, quiet=True) != 0:
+            raise DemoFailed("the topics could not be created")
+        self._app: App = find_app(self.app, ROOT)
+        async with self._opened():
+            self._start_all()
+            await self._all_ready()
+            await self._with_trouble(kill)
+            findings = await self.audit()
+        print(render(findings), flush=True)
+        off = sum(bool(finding.off) for finding in findings)
+        self.say("all books agree" if not off else f"{off} of {len(findings)} checks are off")
+        return 1 if off or not findings else 0
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[None]:
+        self.log = open_log(Config.read(self.crew.environment), "demo")
+        try:
+            await self.log.open()
+            yield
+        finally:
+            await self.log.close()
+
+    def _start_all(self) -> None:
+        names = ", ".join(self.processes)
+        self.say(f"starting {names} and two orchestrators")
+        for name, module in self.processes.items():
+            self.crew.start(name, *module)
+        for name, port in zip(ORCHESTRATORS, free_ports(len(ORCHESTRATORS)), strict=True):
+            address = f"127.0.0.1:{port}"
+            self._ready.append(f"http://{address}/readyz")
+            self.crew.start(name, CLI, "run", "--app", self.app, SAGA_HTTP=address)
+
+    async def _all_ready(self) -> None:
+        waiting = set(self._ready)
+
+        async with httpx.AsyncClient(trust_env=False) as http:
+
+            async def all_answer() -> bool:
+                for url in sorted(waiting):
+                    with contextlib.suppress(httpx.HTTPError):
+                        if (await http.get(url)).status_code == 200:
+                            waiting.discard(url)
+                return not waiting
+
+            await self.until(all_answer, lambda: f"no answer yet from {', '.join(sorted(waiting))}", READY_SECONDS)
+
+    async def _with_trouble(self, kill: str) -> None:
+        """The story, and beside it the killing; the first failure of either ends both."""
+        async with asyncio.TaskGroup() as tasks:
+            trouble = tasks.create_task(self._trouble(kill))
+            await self.story()
+            if kill != "none" and not self.under_way.is_set():
+                raise DemoFailed("the story never said that it is under way, so nothing could be killed")
+            await trouble
+
+    async def _trouble(self, kill: str) -> None:
+        if kill == "none":
+            return
+        candidates = [name for name in self.crew.names if name not in self.spared]
+        victim = self.random.choice(candidates) if kill == "random" else kill
+        if victim not in self.crew.names:
+            raise DemoFailed(f"there is no process {victim!r} to kill; there are {', '.join(self.crew.names)}")
+        await self.under_way.wait()
+        self.crew.kill(victim)
+        self.say(f"{victim} is killed with -9, and started again")
+        self.crew.again(victim)
+
+    @classmethod
+    def env_file(cls, crew: Crew) -> None:
+        """Writes `env` into the demo's folder, which sets a shell to it, and says what can be done with it."""
+        ours = [name for name in sorted(crew.environment) if name.startswith(("SAGA_", "EXAMPLE_"))]
+        lines = [f"export {name}={shlex.quote(crew.environment[name])}" for name in ours if name != "SAGA_SECURITY"]
+        lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
+        (crew.folder / "env").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print(
+            f"\nEverything is still up, on {log_of(crew)}. In a shell, in this folder:\n  . {shown(crew.folder)}/env\n"
+            f"  saga list --state all\n  saga graph …\n  saga map --app {cls.app}\n"
+            f"To stop it and remove it:\n  python -m services.{cls.name}.demo --stop"
+        )
+
+
+def main(example: type[Example]) -> int:
+    """The program of a demo: `python -m services.<name>.demo [--kill NAME|random|none] [--seed N] [--short] [--keep] [--stop]`."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m services.{example.name}.demo", description=(example.__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--kill", default="random", metavar="NAME", help="which process is killed on the way: a name, random, none")
+    parser.add_argument("--seed", type=int, default=None, help="of what is drawn at random, as which process is killed")
+    parser.add_argument("--short", action="store_true", help="a smaller one, as the tests run it")
+    parser.add_argument("--keep", action="store_true", help="leave everything up at the end (also KEEP=1)")
+    parser.add_argument("--stop", action="store_true", help="stop what was left up, and remove it")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where everything is made, and removed (default: .demo)")
+    asked = parser.parse_args()
+    keep, folder = asked.keep or os.environ.get("KEEP") == "1", asked.folder.resolve()
+    seed = asked.seed if asked.seed is not None else int.from_bytes(os.urandom(3))
+
+    def act(crew: Crew) -> int:
+        print(f"{example.name}, seed {seed}", flush=True)
+        code = example.run(crew, seed, asked.kill, asked.short)
+        if keep:
+            example.env_file(crew)
+        return code
+
+    return as_program(folder, asked.stop, lambda: play(folder, keep, act, hidden=("EXAMPLE_",)))
+
+
+def data_folder() -> Path:
+    """Where the services of an example keep their databases: EXAMPLE_DATA, which the demo sets."""
+    return Path(os.environ.get("EXAMPLE_DATA") or ".data").resolve()
+
+
+def database(service: str) -> str:
+    """The SQLAlchemy URL of a service's own database."""
+    return f"sqlite:///{data_folder() / service}.db"

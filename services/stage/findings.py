@@ -1,0 +1,25 @@
+"""What an audit says: a sentence with its numbers for each check, and what is off."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SHOWN = 5  # of what is off, in full; the rest is counted
+
+
+class Finding(NamedTuple):
+    """What one check came to. Nothing is off if all is well."""
+
+    what: str
+    off: list[str]
+
+
+def render(findings: list[Finding]) -> str:
+    """A line for each check, and beneath it what is off."""
+    lines = []
+    for finding in findings:
+        lines.append(f"  {'OFF' if finding.off else 'ok '}  {finding.what}")
+        lines += [f"         {what}" for what in finding.off[:SHOWN]]
+        if len(finding.off) > SHOWN:
+            lines.append(f"         … and {len(finding.off) - SHOWN} more")
+    return "\n".join(lines)
