@@ -1,0 +1,132 @@
+"""The whole check of a participant: what will be sent, then all of it in order, and what was found.
+
+The order matters. First one command of each kind: where nothing is answered, nothing more is asked. Garbage comes last, since a
+participant that stops at it answers nothing from then on. What was done is undone at the end, where it has a compensation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from saga.conformance.behaviour import Behaviour, Opened
+from saga.conformance.crowd import IN_A_ROW, Remains, forgetful, in_order, many_keys
+from saga.conformance.findings import Finding
+from saga.conformance.form import Form
+from saga.conformance.garbage import PIECES, Garbage
+from saga.conformance.offers import Offer
+from saga.conformance.player import NAME, Heard, Player, Sent, Talk, found_topics
+from saga.conformance.samples import Samples
+from saga.engine.messages import commands_topic, events_topic
+from saga.log.base import Log
+
+DEFAULT_KEYS = 20
+DEFAULT_PATIENCE = 30.0  # seconds: what an attempt of a step has unless its definition says otherwise
+
+Told = Callable[[str, Sequence[Finding]], None]  # a heading, and what was found under it
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How much is asked. `patience` in seconds; `remembers` in ms, None if nobody said; `garbage`: whether some is sent."""
+
+    patience: float = DEFAULT_PATIENCE
+    keys: int = DEFAULT_KEYS
+    remembers: int | None = None
+    garbage: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be sent: commands with a payload each, and how many of them can have an effect."""
+
+    topic: str
+    answers: str
+    commands: Sequence[Mapping[str, Any]]
+    done_at_most: int
+    garbage: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def plan(log: Log, service: str, offers: Sequence[Offer], samples: Samples, asked: Asked) -> Plan:
+    """Raises Misconfigured for a topic that is not there, or a payload that cannot be made. Sends nothing."""
+    await found_topics(log, service)
+    commands = []
+    for offer in offers:
+        example = samples.payload(offer.execute, f"{NAME}-1", 0)
+        for action, command in (("execute", offer.execute), ("compensate", offer.compensate), ("verify", offer.verify)):
+            if command is not None:
+                payload = samples.payload(command, f"{NAME}-1", 0, example)
+                commands.append({"step": f"{offer.saga} {offer.step}", "action": action, "type": command.__type__, "data": payload})
+    pieces = len(PIECES) + 1 if asked.garbage else 0
+    # each offer: one first, each sample once (twice more it must not count), one that is undone, one that is asked about
+    each = sum(1 + 3 * samples.count(offer.execute) for offer in offers)
+    return Plan(
+        f"{commands_topic(service)} with keys {key}",
+        events_topic(service),
+        commands,
+        each + asked.keys + IN_A_ROW + pieces + 1,
+        pieces,
+    )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found, and what was done for it: records sent, effects that were undone again, effects that are left."""
+
+    findings: Sequence[Finding]
+    sent: int
+    undone: int
+    left: int
+
+
+async def check(
+    log: Log, service: str, offers: Sequence[Offer], samples: Samples, asked: Asked, told: Told = lambda _heading, _found: None
+) -> Checked:
+    """Ask a participant that runs; `told` hears what was found, a part at a time.
+
+    Raises Misconfigured for a topic that is not there or a payload that cannot be made, Unavailable if the log does not answer.
+    """
+    found: list[Finding] = []
+
+    def tell(heading: str, findings: Sequence[Finding]) -> None:
+        found.extend(findings)
+        told(heading, findings)
+
+    async with Player(log, service, asked.patience) as player:
+        form, remains = Form(service, player.partitions[events_topic(service)]), Remains()
+
+        def answered(talk: Talk, sent: Sent, heard: Heard) -> None:
+            form.look(talk, sent, heard)
+            remains.hear(talk, sent, heard.outcome)
+
+        player.answered = answered
+        behaviours = [Behaviour(player, offer, samples) for offer in offers]
+        first = await asyncio.gather(*(behaviour.answered() for behaviour in behaviours))
+        await _each(behaviours, first, tell)
+        there = [behaviour for behaviour, (_, opened) in zip(behaviours, first, strict=True) if opened.answer is not None]
+        if not there:
+            return Checked(found, player.sent, 0, 0)
+        tell("many commands at once", [await many_keys(player, there, asked.keys), await in_order(player, there)])
+        tell("old commands", await forgetful(player, there, asked.remembers))
+        garbage = Garbage(player, there[0])
+        if asked.garbage:
+            tell("what cannot be read", await garbage.all())
+        tell("every answer", [*(behaviour.once() for behaviour in there), *form.findings()])
+        undone, left = await remains.undo(player, [] if garbage.stopped else there, samples)
+        return Checked(found, player.sent, undone, left)
+
+
+async def _each(behaviours: Sequence[Behaviour], first: Sequence[tuple[Finding, Opened]], tell: Told) -> None:
+    """What holds of each kind of command, side by side; told in order."""
+
+    async def more(behaviour: Behaviour, opened: Opened) -> list[Finding]:
+        return await behaviour.all() if opened.answer is not None else []
+
+    ran = await asyncio.gather(*(more(behaviour, opened) for behaviour, (_, opened) in zip(behaviours, first, strict=True)))
+    for behaviour, (finding, _), findings in zip(behaviours, first, ran, strict=True):
+        tell(f"{behaviour.offer.saga} {behaviour.offer.step}: {behaviour.offer.execute.__type__}", [finding, *findings])

@@ -1,0 +1,62 @@
+"""Which commands a participant takes: what the steps of an app's sagas send it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from saga.engine.definition import Saga
+from saga.engine.messages import Command
+from saga.engine.state import Action
+from saga.errors import Misconfigured
+
+CommandClass = type[Command[Any]]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One step: the command that does it, the one that undoes it, and the question whether it was done.
+
+    `compensate` and `verify` are None where the step has none, or where another service takes it: then it is none of this one's rows.
+    """
+
+    saga: str
+    step: str
+    execute: CommandClass
+    compensate: CommandClass | None
+    verify: CommandClass | None
+
+    def command(self, action: Action) -> CommandClass:
+        found = {Action.EXECUTE: self.execute, Action.COMPENSATE: self.compensate, Action.VERIFY: self.verify}[action]
+        assert found is not None, f"{self.step} has no {action}"
+        return found
+
+
+def offers_of(sagas: Mapping[str, Saga[Any, Any]], service: str) -> list[Offer]:
+    """What these sagas ask of a service, each combination once. Raises Misconfigured if that is nothing."""
+    found: dict[tuple[CommandClass | None, ...], Offer] = {}
+    services: set[str] = set()
+    for saga in sagas.values():
+        for step in saga.steps.values():
+            if step.command_class is None:
+                continue
+            services.add(step.command_class.__service__)
+            if step.command_class.__service__ != service:
+                continue
+            commands = (step.command_class, _of(step.compensation_class, service), _of(step.finder_class, service))
+            found.setdefault(commands, Offer(saga.name, step.name, *commands))
+    if not found:
+        known = ", ".join(sorted(services)) or "none"
+        raise Misconfigured(f"no saga of this app sends a command to {service!r}; its participants: {known}")
+    return list(found.values())
+
+
+def started_by(offers: Iterable[Offer], sagas: Mapping[str, Saga[Any, Any]]) -> list[tuple[str, str]]:
+    """Sagas that an answer to these commands starts, each as (type, saga): where an orchestrator runs, they really begin."""
+    replies = {c.__reply__.__type__ for offer in offers for c in (offer.execute, offer.compensate, offer.verify) if c is not None}
+    return [(saga.starts_on.__type__, saga.name) for saga in sagas.values() if saga.starts_on.__type__ in replies]
+
+
+def _of(command: CommandClass | None, service: str) -> CommandClass | None:
+    return command if command is not None and command.__service__ == service else None
