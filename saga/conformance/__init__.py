@@ -10,13 +10,14 @@ sends what a saga would send, in the orders that go wrong, and holds each answer
     player     sends commands and hears answers, a conversation for each key
     form       what every answer must look like
     behaviour  what must be answered to what, and in which order
+    crowd      many commands at once, old ones, and what is left behind
     garbage    what cannot be read, and must harm nothing
-    check      all of it, in order; findings, each with the rule of the page that says so
+    session    all of it, in order; findings, each with the rule of the page that says so
+    report     how it is told
 """
 
-from saga.conformance.check import Asked, Checked, Plan, check, plan
+from saga.conformance.session import Asked, Checked, Plan, Subject, check, plan, subject
 from saga.conformance.findings import Finding, Result
-from saga.conformance.offers import Offer, offers_of
 from saga.conformance.samples import Samples, read_samples
 
-__all__ = ["Asked", "Checked", "Finding", "Offer", "Plan", "Result", "Samples", "check", "offers_of", "plan", "read_samples"]
+__all__ = ["Asked", "Checked", "Finding", "Plan", "Result", "Samples", "Subject", "check", "plan", "read_samples", "subject"]

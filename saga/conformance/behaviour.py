@@ -61,7 +61,7 @@ class Behaviour:
     async def answered(self) -> tuple[Finding, Opened]:
         """Whether it is there at all: the first command of all."""
         claim = self._claim("answered", EXECUTE, "a command is answered done, or with a refusal that it names", Rule.ANSWER)
-        opened = await self.open(away=True)
+        opened = await self.open(number=0, away=True)
         if opened.answer is None:
             return claim.fails("an answer", self._silence(), ""), opened
         if opened.outcome in ("done", "refused"):
@@ -160,9 +160,9 @@ class Behaviour:
 
     # --- their pieces -----------------------------------------------------------------------------------------------------------------
 
-    async def open(self, *, away: bool = False) -> Opened:
-        """A new conversation, with an execute of the next sample."""
-        talk = self._player.talk(away=away)
+    async def open(self, *, number: int | None = None, away: bool = False) -> Opened:
+        """A new conversation (see `Player.talk`), with an execute of the next sample."""
+        talk = self._player.talk(number=number, away=away)
         payload = self.next_payload(talk)
         sent, answer = await self.settled(talk, EXECUTE, payload)
         return Opened(talk, payload, sent, answer)
@@ -182,7 +182,7 @@ class Behaviour:
 
     async def settled(self, talk: Talk, action: Action, payload: Any, step: str = "") -> tuple[Sent, Heard | None]:
         """Ask until it is settled: `failed` is followed by the next attempt, as a saga would. `step`: another than the offer's."""
-        command, step = self.offer.command(action), step or self.offer.step
+        command, step = self.offer.commands[action], step or self.offer.step
         for attempt in range(1, ATTEMPTS + 1):
             sent, answer = await self._player.ask(talk, command, talk.sent(command, payload, step, action, attempt))
             if answer is None or answer.outcome != "failed":
@@ -228,10 +228,10 @@ class Behaviour:
 
     def payload(self, action: Action, talk: Talk, about: Any) -> Any:
         """The payload of a compensate or verify about an execute with the payload `about`."""
-        return self._samples.payload(self.offer.command(action), talk.key, talk.turn, about)
+        return self._samples.payload(self.offer.commands[action], talk.key, talk.turn, about)
 
     def _claim(self, check: str, action: Action, says: str, rule: Rule) -> Claim:
-        return Claim(check, self.offer.command(action).__type__, says, rule)
+        return Claim(check, self.offer.commands[action].__type__, says, rule)
 
     def _silence(self) -> str:
         return f"{NO_ANSWER} within {self._player.patience:g} s"

@@ -10,7 +10,7 @@ import orjson
 
 from saga.conformance.behaviour import Behaviour, Opened
 from saga.conformance.findings import Claim, Finding, Rule
-from saga.conformance.player import Player, Sent, Talk
+from saga.conformance.player import NAMELESS, Player, Sent, Talk
 from saga.conformance.samples import Samples
 from saga.engine.state import Action
 
@@ -26,12 +26,13 @@ FORGOTTEN = Claim("forgotten", "", "asked of a command older than that, it says 
 async def many_keys(player: Player, behaviours: Sequence[Behaviour], keys: int) -> Finding:
     """So many keys, each with one command; those that are done are what `Behaviour.once` compares with."""
 
-    async def one(behaviour: Behaviour) -> Opened:
-        opened = await behaviour.open()
+    async def one(number: int) -> Opened:
+        behaviour = behaviours[number % len(behaviours)]
+        opened = await behaviour.open(number=number)
         behaviour.single.append(opened)
         return opened
 
-    asked = await asyncio.gather(*(one(behaviours[number % len(behaviours)]) for number in range(keys)))
+    asked = await asyncio.gather(*(one(number) for number in range(keys)))
     silent = [opened.talk for opened in asked if opened.answer is None]
     if silent:
         numbers = ", ".join(map(str, sorted({talk.number for talk in silent})))
@@ -42,6 +43,8 @@ async def many_keys(player: Player, behaviours: Sequence[Behaviour], keys: int) 
 
 async def in_order(player: Player, behaviours: Sequence[Behaviour]) -> Finding:
     """Commands of one key, sent without waiting for answers."""
+    if player.nameless:
+        return ORDER.skipped(NAMELESS)
     talk, events = player.talk(), []
     for number in range(IN_A_ROW):
         behaviour = behaviours[number % len(behaviours)]
@@ -53,19 +56,13 @@ async def in_order(player: Player, behaviours: Sequence[Behaviour]) -> Finding:
     def answered() -> list[str]:
         return list(dict.fromkeys(one["ce_sagacommand"] for one in talk.heard if one["ce_sagacommand"] in wanted))
 
-    await player.until(lambda: len(answered()) == len(wanted) or _nameless(talk) >= len(wanted))
-    if _nameless(talk):
-        return ORDER.skipped("answers do not echo their command's id, so they cannot be told apart")
+    await player.until(lambda: len(answered()) == len(wanted))
     if missing := [id for id in wanted if id not in answered()]:
         return ORDER.fails(f"{len(wanted)} answers", f"{len(answered())} within {player.patience:g} s", missing[0])
     if answered() != wanted:
         numbers = " ".join(str(wanted.index(id) + 1) for id in answered())
         return ORDER.fails(" ".join(str(number + 1) for number in range(len(wanted))), numbers, f"key {talk.key}")
     return ORDER.holds(f"{len(wanted)} commands")
-
-
-def _nameless(talk: Talk) -> int:
-    return sum(bool(one.outcome) and not one["ce_sagacommand"] for one in talk.heard)
 
 
 async def forgetful(player: Player, behaviours: Sequence[Behaviour], remembers: int | None) -> list[Finding]:

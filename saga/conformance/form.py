@@ -46,10 +46,10 @@ class Form:
 
     def look(self, talk: Talk, sent: Sent, heard: Heard) -> None:
         """Look at an answer, unless it is one that was given before."""
-        if heard.outcome not in ("failed", "expired"):
-            if sent.id in self._seen:
-                return
-            self._seen.add(sent.id)
+        known = heard["ce_id"] if heard.outcome in ("failed", "expired") else sent.id
+        if known in self._seen:
+            return
+        self._seen.add(known)
         self._looked += 1
         self._away |= sent.to.partition != home(talk.key, self._partitions)
         for fault in self._of(talk, sent, heard):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from saga.conformance.behaviour import Behaviour
 from saga.conformance.findings import Claim, Finding, Rule
-from saga.conformance.player import GRACE, Heard, Player, Talk
+from saga.conformance.player import GRACE, NAMELESS, Heard, Player, Talk
 from saga.engine.state import Action
 from saga.log.base import Headers, Record
 
@@ -80,7 +80,9 @@ class Garbage:
         found: list[Finding] = []
         for piece in (*PIECES, NO_SUBJECT):
             claim = Claim(f"garbage-{piece.name}", "", piece.says, Rule.UNREADABLE)
-            if self.stopped:
+            if self._player.nameless:
+                found.append(claim.skipped(NAMELESS))
+            elif self.stopped:
                 found.append(claim.skipped(f"it stopped at {self.stopped}"))
             elif piece is NO_SUBJECT and self._behaviour.offer.compensate is None:
                 found.append(claim.skipped("this step has no compensation here"))
@@ -122,7 +124,7 @@ class Garbage:
     async def _failed(self) -> Finding:
         """A command that cannot be read, twice, then as it should be, under one id."""
         if not self._fails_aloud:
-            return FAILED.skipped("it does not answer what it cannot read, so no failure could be had")
+            return FAILED.skipped(NAMELESS if self._player.nameless else "it does not answer what it cannot read, so no failure could be had")
         talk, offer = self._player.talk(), self._behaviour.offer
         payload = self._behaviour.next_payload(talk)
         answers = []
@@ -140,7 +142,8 @@ class Garbage:
 
     def _dead_letters(self) -> Finding:
         if not self._set_aside:
-            return DEADLETTERS.skipped("it set nothing aside: what it cannot read is lost")
+            why = NAMELESS if self._player.nameless else "it set nothing aside: what it cannot read is lost"
+            return DEADLETTERS.skipped(why)
         for thrown, dead in self._set_aside:
             if missing := [name for name in ("ce_sagaorigin", "ce_sagareason", "ce_sagadetail") if name not in dead.fields]:
                 return DEADLETTERS.fails(f"header {missing[0]}", "none", dead.record.place)

@@ -27,10 +27,10 @@ class Offer:
     compensate: CommandClass | None
     verify: CommandClass | None
 
-    def command(self, action: Action) -> CommandClass:
-        found = {Action.EXECUTE: self.execute, Action.COMPENSATE: self.compensate, Action.VERIFY: self.verify}[action]
-        assert found is not None, f"{self.step} has no {action}"
-        return found
+    @property
+    def commands(self) -> dict[Action, CommandClass]:
+        found = {Action.EXECUTE: self.execute, Action.COMPENSATE: self.compensate, Action.VERIFY: self.verify}
+        return {action: command for action, command in found.items() if command is not None}
 
 
 def offers_of(sagas: Mapping[str, Saga[Any, Any]], service: str) -> list[Offer]:
@@ -39,8 +39,6 @@ def offers_of(sagas: Mapping[str, Saga[Any, Any]], service: str) -> list[Offer]:
     services: set[str] = set()
     for saga in sagas.values():
         for step in saga.steps.values():
-            if step.command_class is None:
-                continue
             services.add(step.command_class.__service__)
             if step.command_class.__service__ != service:
                 continue
@@ -54,7 +52,7 @@ def offers_of(sagas: Mapping[str, Saga[Any, Any]], service: str) -> list[Offer]:
 
 def started_by(offers: Iterable[Offer], sagas: Mapping[str, Saga[Any, Any]]) -> list[tuple[str, str]]:
     """Sagas that an answer to these commands starts, each as (type, saga): where an orchestrator runs, they really begin."""
-    replies = {c.__reply__.__type__ for offer in offers for c in (offer.execute, offer.compensate, offer.verify) if c is not None}
+    replies = {command.__reply__.__type__ for offer in offers for command in offer.commands.values()}
     return [(saga.starts_on.__type__, saga.name) for saga in sagas.values() if saga.starts_on.__type__ in replies]
 
 

@@ -27,6 +27,7 @@ from saga.log.partition import home
 NAME = "participant-check"  # the saga's name in every id, and how every key begins
 OUTCOMES = ("done", "refused", "nothing", "failed", "expired")
 GRACE = 1.0  # seconds that an answer which echoes is waited for once one came that does not
+NAMELESS = "answers do not echo their command's id, so they cannot be told apart"
 _LOOK = 0.5  # seconds of one fetch
 _FETCH = 500  # records of one fetch
 
@@ -134,6 +135,7 @@ class Player:
         self.patience = patience
         self.sent = 0
         self.partitions: dict[str, int] = {}
+        self.nameless = False  # an answer came that does not echo its command's id
         self.answered: Callable[[Talk, Sent, Heard], None] = lambda _talk, _sent, _heard: None
         self._log = log
         self._name = f"{NAME}-{secrets.token_hex(3)}"
@@ -162,14 +164,19 @@ class Player:
 
     # --- sending ----------------------------------------------------------------------------------------------------------------------
 
-    def talk(self, *, away: bool = False, age: int = 0) -> Talk:
-        """A new conversation. `away`: on another partition than its key's home, where there is one; `age`: of its instance, in ms."""
-        self._count += 1
-        key = f"{self._name}-{self._count}"
+    def talk(self, *, number: int | None = None, away: bool = False, age: int = 0) -> Talk:
+        """A new conversation. `number`: a key whose home it is; `away`: on another partition than its key's home, where there is one;
+        `age`: of its instance, in ms.
+        """
         count = self.partitions[commands_topic(self.service)]
-        number = (home(key, count) + (1 if away else 0)) % count
+        while True:
+            self._count += 1
+            key = f"{self._name}-{self._count}"
+            at = home(key, count)
+            if number is None or at == number % count:
+                break
         now = round(time.time() * 1000) - age
-        talk = Talk(key, instance_id(NAME, key, now), number, trace.begin(key), now)
+        talk = Talk(key, instance_id(NAME, key, now), (at + away) % count, trace.begin(key), now)
         self._talks[key] = self._talks[talk.instance] = self._talks[trace.trace_id(talk.traceparent)] = talk
         return talk
 
@@ -239,6 +246,7 @@ class Player:
         if echoes() is None and meant() is not None:
             await self.until(lambda: echoes() is not None, GRACE)
         if (found := echoes() or meant()) is not None:
+            self.nameless |= not found["ce_sagacommand"]
             self.answered(talk, sent, found)
         return found
 

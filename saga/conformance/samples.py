@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,14 @@ class Samples:
 
     def __init__(self, given: Mapping[str, Sequence[Any]] | None = None) -> None:
         self._given = dict(given or {})
+
+    def check(self, commands: Iterable[type[Command[Any]]]) -> None:
+        """Raises Misconfigured for samples of none of these commands."""
+        known = sorted({command.__type__ for command in commands})
+        if unknown := sorted(self._given.keys() - set(known)):
+            raise Misconfigured(
+                f"there are samples for {', '.join(unknown)}, which is not asked of it; what is: {', '.join(known)}"
+            )
 
     def count(self, command: type[Command[Any]]) -> int:
         """How many different payloads there are for a command."""

@@ -16,9 +16,10 @@ from saga.conformance.crowd import IN_A_ROW, Remains, forgetful, in_order, many_
 from saga.conformance.findings import Finding
 from saga.conformance.form import Form
 from saga.conformance.garbage import PIECES, Garbage
-from saga.conformance.offers import Offer
+from saga.conformance.offers import Offer, offers_of, started_by
 from saga.conformance.player import NAME, Heard, Player, Sent, Talk, found_topics
 from saga.conformance.samples import Samples
+from saga.engine.definition import Saga
 from saga.engine.messages import commands_topic, events_topic
 from saga.log.base import Log
 
@@ -26,6 +27,10 @@ DEFAULT_KEYS = 20
 DEFAULT_PATIENCE = 30.0  # seconds: what an attempt of a step has unless its definition says otherwise
 
 Told = Callable[[str, Sequence[Finding]], None]  # a heading, and what was found under it
+
+
+def nobody(_heading: str, _findings: Sequence[Finding]) -> None:
+    """For who only wants the whole."""
 
 
 @dataclass(frozen=True)
@@ -47,31 +52,45 @@ class Plan:
     commands: Sequence[Mapping[str, Any]]
     done_at_most: int
     garbage: int
+    starts: Sequence[tuple[str, str]]  # types that are answered with and start a saga, with its name
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-async def plan(log: Log, service: str, offers: Sequence[Offer], samples: Samples, asked: Asked) -> Plan:
-    """Raises Misconfigured for a topic that is not there, or a payload that cannot be made. Sends nothing."""
-    await found_topics(log, service)
-    commands = []
-    for offer in offers:
-        example = samples.payload(offer.execute, f"{NAME}-1", 0)
-        for action, command in (("execute", offer.execute), ("compensate", offer.compensate), ("verify", offer.verify)):
-            if command is not None:
-                payload = samples.payload(command, f"{NAME}-1", 0, example)
-                commands.append({"step": f"{offer.saga} {offer.step}", "action": action, "type": command.__type__, "data": payload})
+@dataclass(frozen=True)
+class Subject:
+    """Who is checked: a service, what sagas ask of it, with which payloads; and the answers that start sagas, with their names."""
+
+    service: str
+    offers: Sequence[Offer]
+    samples: Samples
+    starts: Sequence[tuple[str, str]]
+
+
+def subject(sagas: Mapping[str, Saga[Any, Any]], service: str, samples: Samples) -> Subject:
+    """Raises Misconfigured if no saga asks anything of the service, or a sample is of no command that it takes."""
+    offers = offers_of(sagas, service)
+    samples.check(command for offer in offers for command in offer.commands.values())
+    return Subject(service, offers, samples, started_by(offers, sagas))
+
+
+async def plan(log: Log, of: Subject, asked: Asked) -> Plan:
+    """Raises Misconfigured for a topic that is not there, or a payload that is not valid or cannot be made. Sends nothing."""
+    await found_topics(log, of.service)
+    commands, key = [], f"{NAME}-1"
+    for offer in of.offers:
+        for number in range(of.samples.count(offer.execute)):
+            about = of.samples.payload(offer.execute, key, number)
+            for action, command in offer.commands.items():
+                data = of.samples.payload(command, key, number, about)
+                commands.append(
+                    {"step": f"{offer.saga} {offer.step}", "action": str(action), "type": command.__type__, "data": data}
+                )
     pieces = len(PIECES) + 1 if asked.garbage else 0
-    # each offer: one first, each sample once (twice more it must not count), one that is undone, one that is asked about
-    each = sum(1 + 3 * samples.count(offer.execute) for offer in offers)
-    return Plan(
-        f"{commands_topic(service)} with keys {key}",
-        events_topic(service),
-        commands,
-        each + asked.keys + IN_A_ROW + pieces + 1,
-        pieces,
-    )
+    # Of each offer: the first; each sample once, and perhaps once more to find one that is done, twice; and two that must not be.
+    most = sum(3 + 3 * of.samples.count(offer.execute) for offer in of.offers) + asked.keys + IN_A_ROW + pieces + 2
+    return Plan(commands_topic(of.service), events_topic(of.service), commands, most, pieces, of.starts)
 
 
 @dataclass(frozen=True)
@@ -84,9 +103,7 @@ class Checked:
     left: int
 
 
-async def check(
-    log: Log, service: str, offers: Sequence[Offer], samples: Samples, asked: Asked, told: Told = lambda _heading, _found: None
-) -> Checked:
+async def check(log: Log, of: Subject, asked: Asked, told: Told = nobody) -> Checked:
     """Ask a participant that runs; `told` hears what was found, a part at a time.
 
     Raises Misconfigured for a topic that is not there or a payload that cannot be made, Unavailable if the log does not answer.
@@ -97,15 +114,15 @@ async def check(
         found.extend(findings)
         told(heading, findings)
 
-    async with Player(log, service, asked.patience) as player:
-        form, remains = Form(service, player.partitions[events_topic(service)]), Remains()
+    async with Player(log, of.service, asked.patience) as player:
+        form, remains = Form(of.service, player.partitions[events_topic(of.service)]), Remains()
 
         def answered(talk: Talk, sent: Sent, heard: Heard) -> None:
             form.look(talk, sent, heard)
             remains.hear(talk, sent, heard.outcome)
 
         player.answered = answered
-        behaviours = [Behaviour(player, offer, samples) for offer in offers]
+        behaviours = [Behaviour(player, offer, of.samples) for offer in of.offers]
         first = await asyncio.gather(*(behaviour.answered() for behaviour in behaviours))
         await _each(behaviours, first, tell)
         there = [behaviour for behaviour, (_, opened) in zip(behaviours, first, strict=True) if opened.answer is not None]
@@ -117,7 +134,7 @@ async def check(
         if asked.garbage:
             tell("what cannot be read", await garbage.all())
         tell("every answer", [*(behaviour.once() for behaviour in there), *form.findings()])
-        undone, left = await remains.undo(player, [] if garbage.stopped else there, samples)
+        undone, left = await remains.undo(player, [] if garbage.stopped else there, of.samples)
         return Checked(found, player.sent, undone, left)
 
 

@@ -1,0 +1,90 @@
+"""Each mistake of a participant is found, by the checks that are about it and by no other; and the right one is told to be right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from saga.conformance import Asked, Checked, Finding, Result, Samples, check, subject
+from saga.testing.clock import run
+from tests.conformance import planted
+from tests.conformance.planted import HUGE_SIZE, Cup, app, working
+
+SAMPLES = {"cup.make.v1": [{"cup_id": "{key}", "size": 1}, {"cup_id": "{key}", "size": HUGE_SIZE}]}
+
+
+def checked(kind: type[Cup], samples: Samples | None = None, **asked: object) -> Checked:
+    async def scene() -> Checked:
+        async with working(kind) as (log, _):
+            wanted = Asked(**{"remembers": planted.REMEMBERS} | asked)  # type: ignore[arg-type]
+            return await check(log, subject(app.book.sagas, "cup", samples or Samples(SAMPLES)), wanted)
+
+    return run(scene())
+
+
+def by_result(findings: Sequence[Finding], result: Result) -> set[str]:
+    return {finding.check for finding in findings if finding.result is result}
+
+
+def test_the_right_one_is_right() -> None:
+    found = checked(Cup)
+    assert by_result(found.findings, Result.FAILED) == set(), told(found)
+    assert by_result(found.findings, Result.SKIPPED) == {"once"}, "it tells no events"
+    assert len(found.findings) == 39
+    assert found.left == 0
+    assert found.undone > 10
+
+
+MISTAKES: dict[str, set[str]] = {
+    "NoInbox": {"repeat", "late-copy"},
+    "NewIdOnRepeat": {"repeat", "late-copy", "compensation-repeat", "verify-repeat", "early-compensation", "early-verify"},
+    "SilentOnRepeat": {"repeat", "late-copy", "compensation-repeat", "verify-repeat", "early-compensation", "early-verify"},
+    "SecondEffectInSecret": {"once"},
+    "NoTombstone": {"tombstone", "verify-tombstone"},
+    "DoneWithoutUndoing": {"early-compensation"},
+    "NothingAfterDone": {"compensation"},
+    "ForgetsWhatWasUndone": {"late-copy"},
+    "CannotFind": {"verify"},
+    "FindsAnother": {"verify"},
+    "RefusesAnew": {"repeat"},
+    "BreaksWhatWasRefused": {"refused"},
+    "StoresFailed": {"failed"},
+    "SameIdForFailures": {"failed"},
+    "NoEcho": {"echo"},
+    "EchoesNoAttempt": {"echo"},
+    "LosesTheTrace": {"trace"},
+    "ByKey": {"place"},
+    "WithoutKey": {"key"},
+    "AnotherSource": {"headers"},
+    "LacksAField": {"payload"},
+    "DoneUnderAnotherName": {"payload"},
+    "StopsAtGarbage": {"garbage-no-value"},
+    "DoesWhatItCannotRead": {"garbage-action"},
+    "DeadLettersWithoutReason": {"deadletters"},
+    "OutOfOrder": {"order"},
+    "DeafOnOnePartition": {"many-keys"},
+    "NeverForgets": {"expired"},
+    "ClosesWhatItForgot": {"forgotten"},
+    "Silent": {"answered"},
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_found_by_what_is_about_it(name: str) -> None:
+    found = checked(getattr(planted, name))
+    failed = by_result(found.findings, Result.FAILED)
+    assert failed == MISTAKES[name] or (name == "DeafOnOnePartition" and failed >= MISTAKES[name]), told(found)
+    for finding in found.findings:
+        if finding.result is Result.FAILED:
+            assert finding.expected, finding
+            assert finding.came, finding
+
+
+def test_every_mistake_of_the_module_is_here() -> None:
+    kinds = {name for name, kind in vars(planted).items() if isinstance(kind, type) and issubclass(kind, Cup)}
+    assert kinds == {"Cup", *MISTAKES}
+
+
+def told(found: Checked) -> str:
+    return "\n".join(f"{f.result} {f.check} {f.about}: {f.expected} | {f.came} | {f.where} | {f.remark}" for f in found.findings)
