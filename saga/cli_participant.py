@@ -10,8 +10,8 @@ import typer
 
 from saga.cli_parts import AppOption, FormatOption, messages, named_app, run_to_end, settings
 from saga.conformance import Asked, Result, Samples, Subject, check, plan, read_samples, subject
-from saga.conformance.session import DEFAULT_KEYS, DEFAULT_PATIENCE, nobody
 from saga.conformance.report import summary, tell, tell_plan
+from saga.conformance.session import DEFAULT_KEYS, DEFAULT_PATIENCE, nobody
 from saga.connect import open_log
 from saga.ops.output import OK, PROBLEMS, Format, Output
 from saga.ops.words import parse_duration

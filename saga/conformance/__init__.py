@@ -16,8 +16,8 @@ sends what a saga would send, in the orders that go wrong, and holds each answer
     report     how it is told
 """
 
-from saga.conformance.session import Asked, Checked, Plan, Subject, check, plan, subject
 from saga.conformance.findings import Finding, Result
 from saga.conformance.samples import Samples, read_samples
+from saga.conformance.session import Asked, Checked, Plan, Subject, check, plan, subject
 
 __all__ = ["Asked", "Checked", "Finding", "Plan", "Result", "Samples", "Subject", "check", "plan", "read_samples", "subject"]

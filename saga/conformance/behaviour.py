@@ -24,7 +24,28 @@ from saga.engine.state import Action
 ATTEMPTS = 5  # as a saga makes them by default, for a service that says `failed` at first
 PAUSE = 0.5  # seconds before the second attempt; each further pause is twice as long
 NO_ANSWER = "no answer"
+NOT_SETTLED = "no sample of its command was done or refused"
 EXECUTE, COMPENSATE, VERIFY = Action.EXECUTE, Action.COMPENSATE, Action.VERIFY
+
+_CLAIMS = {
+    "answered": (EXECUTE, "a command is answered done, or with a refusal that it names", Rule.ANSWER),
+    "repeat": (EXECUTE, "a copy of it, and its next attempt, get the stored answer again", Rule.INBOX),
+    "early-compensation": (
+        COMPENSATE,
+        "a compensation that overtakes its command is answered nothing, and again so",
+        Rule.TOMBSTONE,
+    ),
+    "tombstone": (EXECUTE, "the command, when it comes after that, is answered nothing and not run", Rule.CLOSED),
+    "compensation": (COMPENSATE, "a compensation of what was done is answered done", Rule.UNDONE),
+    "compensation-repeat": (COMPENSATE, "a copy of it, and its next attempt, get the stored answer again", Rule.INBOX),
+    "late-copy": (EXECUTE, "a copy of the command, after its compensation, gets the stored answer again", Rule.LATE_COPY),
+    "verify": (VERIFY, "a verify of what was done says done, with the value of the answer", Rule.FOUND),
+    "verify-repeat": (VERIFY, "a copy of it, and its next attempt, get the stored answer again", Rule.INBOX),
+    "early-verify": (VERIFY, "a verify of what never was is answered nothing, and again so", Rule.NEVER),
+    "verify-tombstone": (EXECUTE, "the command, when it comes after that, is answered nothing and not run", Rule.NEVER),
+    "refused": (COMPENSATE, "a compensation, or a verify, of what was refused is answered nothing", Rule.REFUSED),
+    "once": (EXECUTE, "a repeat of {type} tells no event a second time under a new id", Rule.ONCE),
+}
 
 
 class Opened(NamedTuple):
@@ -50,6 +71,7 @@ class Behaviour:
         self._turn = 0
         self._repeated: list[Opened] = []
         self.single: list[Opened] = []  # executes that were sent once: what they told is what one effect tells
+        self.settles = False  # a sample was done or refused, and not only failed
 
     async def all(self) -> list[Finding]:
         """Every conversation, side by side."""
@@ -60,17 +82,22 @@ class Behaviour:
 
     async def answered(self) -> tuple[Finding, Opened]:
         """Whether it is there at all: the first command of all."""
-        claim = self._claim("answered", EXECUTE, "a command is answered done, or with a refusal that it names", Rule.ANSWER)
+        claim = self._claim("answered")
         opened = await self.open(number=0, away=True)
+        self.settles = opened.outcome in ("done", "refused")
         if opened.answer is None:
-            return claim.fails("an answer", self._silence(), ""), opened
-        if opened.outcome in ("done", "refused"):
+            return claim.fails("an answer", self._silence()), opened
+        if self.settles:
             return claim.holds(str(opened.answer)), opened
+        if opened.outcome == "failed":
+            return claim.skipped(self._undone_because(opened)), opened
         return self.unlike(claim, "done or refused", opened.answer), opened
 
     async def repeat(self) -> list[Finding]:
         """Each sample once more, in a copy and in the next attempt; and what a refusal means for a compensation."""
-        claim = self._claim("repeat", EXECUTE, "a copy, and the next attempt, get the stored answer again", Rule.INBOX)
+        claim = self._claim("repeat")
+        if not self.settles:
+            return [claim.skipped(NOT_SETTLED)]
         findings: list[Finding] = []
         refusals: list[Finding] = []
         for _ in range(self._samples.count(self.offer.execute)):
@@ -81,36 +108,25 @@ class Behaviour:
             findings.append(await self._same(claim, opened.talk, opened.sent, opened.payload, opened.answer))
             self._repeated.append(opened)
             if opened.outcome == "refused":
-                refusals.append(await self._nothing_to_undo(opened))
+                refusals += await self._after_refusal(opened)
         return [_worst(findings), *([_worst(refusals)] if refusals else [])]
 
     async def overtaken(self) -> list[Finding]:
         if self.offer.compensate is None:
             return []
-        early = self._claim(
-            "early-compensation", COMPENSATE, "before its command it is answered nothing, and again so", Rule.TOMBSTONE
-        )
-        late = self._claim("tombstone", EXECUTE, "after its compensation it is answered nothing, and not run", Rule.CLOSED)
-        return await self._closing(COMPENSATE, early, late)
+        return await self._closing(COMPENSATE, self._claim("early-compensation"), self._claim("tombstone"))
 
     async def never(self) -> list[Finding]:
         if self.offer.verify is None:
             return []
-        early = self._claim("early-verify", VERIFY, "asked of what never was it says nothing, and again so", Rule.CLOSED)
-        late = self._claim(
-            "verify-tombstone", EXECUTE, "after verify said nothing it is answered nothing, and not run", Rule.CLOSED
-        )
-        return await self._closing(VERIFY, early, late)
+        return await self._closing(VERIFY, self._claim("early-verify"), self._claim("verify-tombstone"))
 
     async def undone(self) -> list[Finding]:
         if self.offer.compensate is None:
             return []
-        undo = self._claim("compensation", COMPENSATE, "after its command was done it is answered done", Rule.UNDONE)
-        again = self._claim("compensation-repeat", COMPENSATE, "its next attempt gets the stored answer again", Rule.INBOX)
-        copy = self._claim("late-copy", EXECUTE, "a copy after its compensation gets the stored answer again", Rule.LATE_COPY)
-        claims = (undo, again, copy)
+        undo, again, copy = claims = [self._claim(check) for check in ("compensation", "compensation-repeat", "late-copy")]
         opened = await self._done()
-        if opened.outcome != "done":
+        if opened is None or opened.outcome != "done":
             return [claim.skipped(self._undone_because(opened)) for claim in claims]
         talk, payload = opened.talk, self.payload(COMPENSATE, opened.talk, opened.payload)
         sent, answer = await self.settled(talk, COMPENSATE, payload)
@@ -124,11 +140,10 @@ class Behaviour:
     async def asked(self) -> list[Finding]:
         if self.offer.verify is None:
             return []
-        found = self._claim("verify", VERIFY, "asked of what was done it says done, with the answer's value", Rule.FOUND)
-        again = self._claim("verify-repeat", VERIFY, "its next attempt gets the stored answer again", Rule.INBOX)
+        found, again = claims = [self._claim(check) for check in ("verify", "verify-repeat")]
         opened = await self._done()
-        if opened.answer is None or opened.outcome != "done":
-            return [claim.skipped(self._undone_because(opened)) for claim in (found, again)]
+        if opened is None or opened.answer is None or opened.outcome != "done":
+            return [claim.skipped(self._undone_because(opened)) for claim in claims]
         payload = self.payload(VERIFY, opened.talk, opened.payload)
         sent, answer = await self.settled(opened.talk, VERIFY, payload)
         if answer is None or answer.outcome != "done":
@@ -141,7 +156,7 @@ class Behaviour:
 
     def once(self) -> Finding:
         """As far as it can be seen from outside: what was asked three times told as many events as what was asked once."""
-        claim = self._claim("once", EXECUTE, "a repeat tells no event a second time under a new id", Rule.ONCE)
+        claim = self._claim("once")
         usual: dict[str, Counter[str]] = {}
         for opened in self.single:
             told = Counter(opened.talk.events().values())
@@ -172,9 +187,10 @@ class Behaviour:
         talk.turn, self._turn = self._turn, self._turn + 1
         return self._samples.payload(self.offer.execute, talk.key, talk.turn)
 
-    async def _done(self) -> Opened:
+    async def _done(self) -> Opened | None:
         """One whose execute was done, if there is a sample for that; else the last that was tried."""
-        for _ in range(self._samples.count(self.offer.execute)):
+        opened = None
+        for _ in range(self._samples.count(self.offer.execute) if self.settles else 0):
             opened = await self.open()
             if opened.outcome == "done":
                 break
@@ -219,19 +235,22 @@ class Behaviour:
         _, run = await self._player.ask(talk, command, talk.sent(command, execute, self.offer.step))
         return [first, late.holds() if run is not None and run.outcome == "nothing" else self.unlike(late, "nothing", run)]
 
-    async def _nothing_to_undo(self, opened: Opened) -> Finding:
-        claim = self._claim("refused", COMPENSATE, "after its command was refused it is answered nothing", Rule.REFUSED)
-        if self.offer.compensate is None:
-            return claim.skipped("this step has no compensation here")
-        _, answer = await self.settled(opened.talk, COMPENSATE, self.payload(COMPENSATE, opened.talk, opened.payload))
-        return claim.holds() if answer is not None and answer.outcome == "nothing" else self.unlike(claim, "nothing", answer)
+    async def _after_refusal(self, opened: Opened) -> list[Finding]:
+        action = next((action for action in (COMPENSATE, VERIFY) if action in self.offer.commands), None)
+        if action is None:
+            return []
+        claim = self._claim("refused")
+        _, answer = await self.settled(opened.talk, action, self.payload(action, opened.talk, opened.payload))
+        return [claim.holds() if answer is not None and answer.outcome == "nothing" else self.unlike(claim, "nothing", answer)]
 
     def payload(self, action: Action, talk: Talk, about: Any) -> Any:
         """The payload of a compensate or verify about an execute with the payload `about`."""
         return self._samples.payload(self.offer.commands[action], talk.key, talk.turn, about)
 
-    def _claim(self, check: str, action: Action, says: str, rule: Rule) -> Claim:
-        return Claim(check, self.offer.commands[action].__type__, says, rule)
+    def _claim(self, check: str) -> Claim:
+        action, says, rule = _CLAIMS[check]
+        about = self.offer.commands.get(action, self.offer.execute).__type__
+        return Claim(check, about, says.replace("{type}", about), rule)
 
     def _silence(self) -> str:
         return f"{NO_ANSWER} within {self._player.patience:g} s"
@@ -240,19 +259,27 @@ class Behaviour:
         """That another answer came than was expected."""
         if answer is None:
             return claim.fails(expected, self._silence())
-        reason = answer.data.get("reason") if answer.outcome in ("failed", "expired") and isinstance(answer.data, dict) else None
+        reason = _reason(answer)
         return claim.fails(expected, f"{answer}{f': {reason}' if reason else ''}", answer.record.place)
 
-    def _undone_because(self, opened: Opened) -> str:
-        if opened.outcome == "refused" and opened.answer is not None:
-            return f"every sample was refused ({opened.answer.type}); give one that is done: --samples FILE"
-        return f"its command was answered {opened.outcome}"
+    def _undone_because(self, opened: Opened | None) -> str:
+        if opened is None or opened.answer is None:
+            return NOT_SETTLED if opened is None else f"its command was answered {opened.outcome}"
+        hint = "; give one that is done: --samples FILE"
+        if opened.outcome == "failed":
+            return f"{ATTEMPTS} attempts failed ({_reason(opened.answer)}){hint}"
+        return f"every sample was {opened.outcome} ({opened.answer.type}){hint}"
 
 
 def _worst(findings: Sequence[Finding]) -> Finding:
     """Of findings about one claim the one to tell: what fails, else what holds."""
     order = {"failed": 0, "ok": 1, "skipped": 2}
     return min(findings, key=lambda finding: order[finding.result])
+
+
+def _reason(answer: Heard) -> str:
+    """Why a command failed or is expired, as its answer says."""
+    return str(answer.data.get("reason", "")) if answer.outcome in ("failed", "expired") and isinstance(answer.data, dict) else ""
 
 
 def _differs(first: Heard, again: Heard) -> str:

@@ -30,6 +30,7 @@ class Rule(StrEnum):
     ONCE = "Each effect must happen once."
     TOMBSTONE = "A compensation of a command that you have never seen leaves a tombstone and answers nothing."
     CLOSED = "The command, should it still come, is answered nothing and not run."
+    NEVER = "verify: it was not done and never will be."
     UNDONE = "Never answer a compensation nothing if the execute was answered done"
     LATE_COPY = "done stays done after its compensation: it was done, and then undone, and a late copy of the execute is told so."
     REFUSED = 'A business "no" is refused, and means that nothing was done.'

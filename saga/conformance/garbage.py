@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from saga.conformance.behaviour import Behaviour
+from saga.conformance.behaviour import NOT_SETTLED, Behaviour
 from saga.conformance.findings import Claim, Finding, Rule
 from saga.conformance.player import GRACE, NAMELESS, Heard, Player, Talk
 from saga.engine.state import Action
@@ -99,14 +99,14 @@ class Garbage:
         talk = self._player.talk()
         spoiled = piece.spoil(self._good(talk, piece))
         await self._player.publish(talk, [spoiled])
-        good, answer = await self._behaviour.settled(talk, Action.EXECUTE, self._behaviour.next_payload(talk), AFTER)
-        if answer is None or answer.outcome not in ("done", "refused"):
-            came = str(answer) if answer is not None else f"no answer within {self._player.patience:g} s"
-            return claim.fails("the next command of the key is answered done or refused", came), answer is not None
+        execute = self._behaviour.offer.execute
+        good, answer = await self._player.ask(talk, execute, talk.sent(execute, self._behaviour.next_payload(talk), AFTER))
+        if answer is None:
+            return claim.fails("an answer to the next command of the key", f"none within {self._player.patience:g} s"), False
         for one in talk.heard:
             if one.outcome and one.outcome != "failed" and one["ce_sagacommand"] != good.id:
                 return claim.fails("failed, or no answer", str(one), one.record.place), True
-        failed = any(one.outcome == "failed" for one in talk.heard)
+        failed = any(one.outcome == "failed" and one["ce_sagacommand"] != good.id for one in talk.heard)
         self._fails_aloud |= failed and piece.name == "schema"
         await self._player.until(lambda: bool(talk.dead), GRACE)
         self._set_aside += [(spoiled, dead) for dead in talk.dead]
@@ -123,8 +123,11 @@ class Garbage:
 
     async def _failed(self) -> Finding:
         """A command that cannot be read, twice, then as it should be, under one id."""
+        if not self._behaviour.settles:
+            return FAILED.skipped(NOT_SETTLED)
         if not self._fails_aloud:
-            return FAILED.skipped(NAMELESS if self._player.nameless else "it does not answer what it cannot read, so no failure could be had")
+            mute = "it does not answer what it cannot read, so no failure could be had"
+            return FAILED.skipped(NAMELESS if self._player.nameless else mute)
         talk, offer = self._player.talk(), self._behaviour.offer
         payload = self._behaviour.next_payload(talk)
         answers = []

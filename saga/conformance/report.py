@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from saga.conformance.session import Checked, Plan
 from saga.conformance.findings import Finding, Result
 from saga.conformance.player import NAME
+from saga.conformance.session import Checked, Plan
 from saga.ops.output import Output
 from saga.ops.story import Tone
 from saga.ops.words import brief, plain
@@ -41,8 +41,7 @@ def tell(heading: str, findings: Sequence[Finding], output: Output) -> None:
     output.text(plain(heading), Tone.TITLE)
     for finding in findings:
         sign, tone = _SIGNS[finding.result]
-        about, remark = f"{finding.about}: " if finding.about else "", _remark(finding)
-        _print(output, f"  {sign} ", "    ", f"{about}{finding.says}{remark}", tone)
+        _print(output, f"  {sign} ", "    ", finding.says + _remark(finding), tone)
         for label, text in _reasons(finding):
             _print(output, f"      {label:<{_LABEL}}", " " * (6 + _LABEL), text, Tone.PLAIN)
 
