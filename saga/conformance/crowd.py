@@ -57,6 +57,9 @@ async def in_order(player: Player, behaviours: Sequence[Behaviour]) -> Finding:
         return list(dict.fromkeys(one["ce_sagacommand"] for one in talk.heard if one["ce_sagacommand"] in wanted))
 
     await player.until(lambda: len(answered()) == len(wanted))
+    for one in sent:
+        if (answer := next((heard for heard in talk.heard if heard["ce_sagacommand"] == one.id), None)) is not None:
+            player.answered(talk, one, answer)
     if missing := [id for id in wanted if id not in answered()]:
         return ORDER.fails(f"{len(wanted)} answers", f"{len(answered())} within {player.patience:g} s", missing[0])
     if answered() != wanted:

@@ -23,8 +23,18 @@ def tell_plan(plan: Plan, output: Output) -> None:
     if not output.for_people:
         output.values([plan.to_json()])
         return
-    rows = [(Tone.PLAIN, [one["step"], one["action"], one["type"], brief(one["data"], LONGEST_VALUE)]) for one in plan.commands]
-    output.table(("STEP", "ACTION", "TYPE", "DATA"), rows)
+    step = ""
+    for one in plan.commands:
+        if one["step"] != step:
+            step = one["step"]
+            output.text(plain(step), Tone.TITLE)
+        _print(
+            output,
+            f"  {one['action']:<{_LABEL}}  ",
+            " " * (_LABEL + 4),
+            f"{one['type']} {brief(one['data'], LONGEST_VALUE)}",
+            Tone.PLAIN,
+        )
     said = [
         f"These go to {plan.topic}, under keys that begin with {NAME}-; answers are expected on {plan.answers}. "
         f"At most {plan.done_at_most} are done, and undone at the end where they have a compensation."
@@ -49,10 +59,12 @@ def tell(heading: str, findings: Sequence[Finding], output: Output) -> None:
 def summary(checked: Checked) -> str:
     """How many checks hold, and what is left behind."""
     count = {result: sum(finding.result is result for finding in checked.findings) for result in Result}
-    parts = [f"{count[Result.OK]} hold", f"{count[Result.FAILED]} do not", f"{count[Result.SKIPPED]} could not be looked at"]
+    holds, fails = ("holds" if count[Result.OK] == 1 else "hold"), ("does not" if count[Result.FAILED] == 1 else "do not")
+    parts = [f"{count[Result.OK]} {holds}", f"{count[Result.FAILED]} {fails}", f"{count[Result.SKIPPED]} could not be looked at"]
     told = ", ".join(part for part, result in zip(parts, Result, strict=True) if count[result] or result is Result.OK)
     if not any(finding.check == "many-keys" for finding in checked.findings):
-        return f"{told}. Nothing was answered, so no more was asked: does it run, on this log, and under this SAGA_PREFIX?"
+        stands = "what was sent stands on its topic, and is done when it runs"
+        return f"{told}. Nothing was answered, so no more was asked: does it run, on this log, under this SAGA_PREFIX? ({stands})"
     left = f"{checked.left} are left" if checked.left else "none is left"
     return f"{told}. {checked.sent} records were sent; {checked.undone} effects were undone again, {left}."
 

@@ -12,6 +12,7 @@ Whether a service does what it is asked is its own business: an article that doe
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -204,12 +205,13 @@ def _said(schema: Mapping[str, Any]) -> tuple[Any] | None:
 
 
 def _number(schema: Mapping[str, Any], *, whole: bool) -> float:
+    """One, since none at all is often no business; or what is next to it within the limits."""
     step = schema.get("multipleOf") or (1 if whole else 0.5)
-    least = schema.get("minimum", schema.get("exclusiveMinimum", -step) + step)
-    most = schema.get("maximum", schema.get("exclusiveMaximum", step + 1) - step)
-    value = max(least, min(step, most))  # nothing at all is often no business: one, where one may be
+    least = schema.get("minimum", schema.get("exclusiveMinimum", -math.inf) + step)
+    most = schema.get("maximum", schema.get("exclusiveMaximum", math.inf) - step)
+    value = min(max(1, least), most)
     if schema.get("multipleOf"):
-        value = -(-value // step) * step
+        value = math.ceil(value / step) * step if math.ceil(value / step) * step <= most else math.floor(value / step) * step
     return int(value) if whole else value
 
 

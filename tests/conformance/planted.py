@@ -129,6 +129,7 @@ class Cup:
     log: Log
     inbox: dict[str, Row] = field(default_factory=dict)
     made: int = 0
+    fired: list[Read] = field(default_factory=list)
 
     async def run(self) -> None:
         reader, commands = self.log.reader(), [TopicPartition("cup.commands", number) for number in range(PARTITIONS)]
@@ -271,6 +272,22 @@ class Cup:
 
     def echoed(self) -> Sequence[str]:
         return ("ce_subject", "ce_sagainstance", "ce_sagacommand", "ce_sagaaction", "ce_sagaattempt", "traceparent")
+
+
+class TellsEvents(Cup):
+    """Right too: fires the kiln for each cup, and says so, once."""
+
+    def execute(self, command: Read) -> Record | None:
+        self.fired.append(command)
+        return super().execute(command)
+
+    async def publish(self, command: Read, answer: Record) -> None:
+        for one in self.fired:
+            told = (("ce_type", b"cup.kiln-fired.v1"), ("ce_id", f"{one.id}:fired".encode()), ("ce_source", b"cup"))
+            event = Record(one.record.key, b"{}", told)
+            await self.log.publish([Outgoing(TopicPartition("cup.events", command.record.partition), event)])
+        self.fired.clear()
+        await super().publish(command, answer)
 
 
 # --- mistakes, one at a time --------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from saga.conformance import Asked, Checked, Finding, Result, Samples, check, subject
+from saga.conformance import Asked, Checked, Finding, Result, Samples, check, plan, subject
 from saga.testing.clock import run
 from tests.conformance import planted
 from tests.conformance.planted import HUGE_SIZE, Cup, app, working
@@ -34,6 +34,39 @@ def test_the_right_one_is_right() -> None:
     assert len(found.findings) == 39
     assert found.left == 0
     assert found.undone > 10
+
+
+def test_one_that_tells_events_is_right_too_and_its_effects_can_be_counted() -> None:
+    found = checked(planted.TellsEvents)
+    assert {finding.result for finding in found.findings} == {Result.OK}, told(found)
+
+
+def test_no_more_is_done_than_was_planned_and_it_is_undone() -> None:
+    async def scene() -> None:
+        async with working(Cup) as (log, cup):
+            of, asked = subject(app.book.sagas, "cup", Samples()), Asked(keys=7)
+            planned = await plan(log, of, asked)
+            assert cup.made == 0
+            checked = await check(log, of, asked)
+            assert 0 < cup.made <= planned.done_at_most
+            assert checked.left == 0
+            undone = [row for id, row in cup.inbox.items() if id.endswith(":compensate") and row.state == "done"]
+            assert len(undone) == cup.made
+
+    run(scene())
+
+
+def test_without_garbage_none_is_sent() -> None:
+    found = checked(planted.StopsAtGarbage, garbage=False)
+    assert by_result(found.findings, Result.FAILED) == set(), told(found)
+    assert not [finding for finding in found.findings if finding.check.startswith("garbage")]
+
+
+def test_where_nothing_can_be_done_it_says_what_is_missing() -> None:
+    found = checked(Cup, Samples({"cup.make.v1": [{"cup_id": "{key}", "size": HUGE_SIZE}]}))
+    assert by_result(found.findings, Result.FAILED) == set()
+    (why,) = {f.remark for f in found.findings if f.check in ("compensation", "compensation-repeat", "late-copy", "verify")}
+    assert why == "every sample was refused (cup.no-clay.v1); give one that is done: --samples FILE"
 
 
 MISTAKES: dict[str, set[str]] = {
@@ -83,7 +116,7 @@ def test_a_mistake_is_found_by_what_is_about_it(name: str) -> None:
 
 def test_every_mistake_of_the_module_is_here() -> None:
     kinds = {name for name, kind in vars(planted).items() if isinstance(kind, type) and issubclass(kind, Cup)}
-    assert kinds == {"Cup", *MISTAKES}
+    assert kinds == {"Cup", "TellsEvents", *MISTAKES}
 
 
 def told(found: Checked) -> str:
