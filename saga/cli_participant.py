@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +12,7 @@ import typer
 
 from saga.cli_parts import AppOption, FormatOption, messages, named_app, run_to_end, settings
 from saga.conformance import Asked, Result, Samples, Subject, check, plan, read_samples, subject
+from saga.conformance.player import NAME
 from saga.conformance.report import summary, tell, tell_plan
 from saga.conformance.session import DEFAULT_KEYS, DEFAULT_PATIENCE, nobody
 from saga.connect import open_log
@@ -50,6 +53,16 @@ def participant_check(
     run_to_end(_check(of, asked, yes, Output(output)))
 
 
+@contextmanager
+def stopped_half_way() -> Iterator[None]:
+    """Whoever stops it, or whatever does, is told what that leaves."""
+    try:
+        yield
+    except BaseException:
+        messages.print(f"stopped half-way: what was done so far is not undone; its keys begin with {NAME}-", markup=False)
+        raise
+
+
 async def _check(of: Subject, asked: Asked, yes: bool, output: Output) -> int:
     log = open_log(settings(), "saga-cli", make=False)
     await log.open()
@@ -62,7 +75,8 @@ async def _check(of: Subject, asked: Asked, yes: bool, output: Output) -> int:
         if output.for_people:
             tell_plan(planned, output)
             output.text("")
-        checked = await check(log, of, asked, partial(tell, output=output) if output.for_people else nobody)
+        with stopped_half_way():
+            checked = await check(log, of, asked, partial(tell, output=output) if output.for_people else nobody)
     finally:
         await log.close()
     if not output.for_people:

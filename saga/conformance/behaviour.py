@@ -62,7 +62,7 @@ class Opened(NamedTuple):
 
 
 class Behaviour:
-    """The conversations about one offer. `told`: for each outcome, how often which events came beside the answer (see `once`)."""
+    """The conversations about one offer."""
 
     def __init__(self, player: Player, offer: Offer, samples: Samples) -> None:
         self._player = player

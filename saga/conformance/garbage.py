@@ -6,12 +6,14 @@ noticed by its silence, and one that goes on has been through the garbage when t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 from saga.conformance.behaviour import NOT_SETTLED, Behaviour
 from saga.conformance.findings import Claim, Finding, Rule
 from saga.conformance.player import GRACE, NAMELESS, Heard, Player, Talk
+from saga.engine.messages import commands_topic
 from saga.engine.state import Action
 from saga.log.base import Headers, Record
 
@@ -150,6 +152,9 @@ class Garbage:
         for thrown, dead in self._set_aside:
             if missing := [name for name in ("ce_sagaorigin", "ce_sagareason", "ce_sagadetail") if name not in dead.fields]:
                 return DEADLETTERS.fails(f"header {missing[0]}", "none", dead.record.place)
+            if not re.search(rf"{re.escape(commands_topic(self._player.service))}:\d+:\d+$", dead["ce_sagaorigin"]):
+                where = f"{commands_topic(self._player.service)}:<partition>:<offset>"
+                return DEADLETTERS.fails(f"ce_sagaorigin: {where}", dead["ce_sagaorigin"], dead.record.place)
             small = len(thrown.value or b"") + sum(len(name) + len(raw) for name, raw in thrown.headers) < WHOLE
             if small and dead.record.value != thrown.value:
                 return DEADLETTERS.fails("the value as it came", "another", dead.record.place)

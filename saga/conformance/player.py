@@ -66,7 +66,7 @@ class Heard:
     @property
     def bytes(self) -> tuple[object, ...]:
         """What makes it the same answer as another."""
-        return self.record.key, self.record.value, tuple(sorted(self.record.headers))
+        return self.record.key, self.record.value, tuple(sorted((name, raw or b"") for name, raw in self.record.headers))
 
     def __str__(self) -> str:
         return f"{self.outcome or 'no ce_sagaoutcome'}, {self.type or 'no ce_type'}"
@@ -138,7 +138,7 @@ class Player:
         self.nameless = False  # an answer came that does not echo its command's id
         self.answered: Callable[[Talk, Sent, Heard], None] = lambda _talk, _sent, _heard: None
         self._log = log
-        self._name = f"{NAME}-{secrets.token_hex(3)}"
+        self.keys = f"{NAME}-{secrets.token_hex(3)}"  # how every key of this check begins
         self._talks: dict[str, Talk] = {}  # by key, by instance, by trace
         self._news = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
@@ -171,7 +171,7 @@ class Player:
         count = self.partitions[commands_topic(self.service)]
         while True:
             self._count += 1
-            key = f"{self._name}-{self._count}"
+            key = f"{self.keys}-{self._count}"
             at = home(key, count)
             if number is None or at == number % count:
                 break

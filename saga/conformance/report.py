@@ -66,7 +66,9 @@ def summary(checked: Checked) -> str:
         stands = "what was sent stands on its topic, and is done when it runs"
         return f"{told}. Nothing was answered, so no more was asked: does it run, on this log, under this SAGA_PREFIX? ({stands})"
     left = f"{checked.left} are left" if checked.left else "none is left"
-    return f"{told}. {checked.sent} records were sent; {checked.undone} effects were undone again, {left}."
+    return (
+        f"{told}. {checked.sent} records were sent under keys {checked.keys}-…; {checked.undone} effects were undone again, {left}."
+    )
 
 
 def _remark(finding: Finding) -> str:

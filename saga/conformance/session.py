@@ -95,9 +95,13 @@ async def plan(log: Log, of: Subject, asked: Asked) -> Plan:
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found, and what was done for it: records sent, effects that were undone again, effects that are left."""
+    """What was found, and what was done for it: records sent, effects that were undone again, effects that are left.
+
+    `keys`: how the keys of all of it begin.
+    """
 
     findings: Sequence[Finding]
+    keys: str
     sent: int
     undone: int
     left: int
@@ -127,7 +131,7 @@ async def check(log: Log, of: Subject, asked: Asked, told: Told = nobody) -> Che
         await _each(behaviours, first, tell)
         there = [behaviour for behaviour, (_, opened) in zip(behaviours, first, strict=True) if opened.answer is not None]
         if not there:
-            return Checked(found, player.sent, 0, 0)
+            return Checked(found, player.keys, player.sent, 0, 0)
         able = [behaviour for behaviour in there if behaviour.settles] or there  # what only fails shows less, and takes longer
         tell("many commands at once", [await many_keys(player, able, asked.keys), await in_order(player, able)])
         tell("old commands", await forgetful(player, able, asked.remembers))
@@ -136,7 +140,7 @@ async def check(log: Log, of: Subject, asked: Asked, told: Told = nobody) -> Che
             tell("what cannot be read", await garbage.all())
         tell("every answer", [*(behaviour.once() for behaviour in there), *form.findings()])
         undone, left = await remains.undo(player, [] if garbage.stopped else there, of.samples)
-        return Checked(found, player.sent, undone, left)
+        return Checked(found, player.keys, player.sent, undone, left)
 
 
 async def _each(behaviours: Sequence[Behaviour], first: Sequence[tuple[Finding, Opened]], tell: Told) -> None:
