@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saga.engine.definition import Saga
+from saga.engine.kinds import Waiting
 from saga.engine.messages import Command
 from saga.engine.state import Action
 from saga.errors import Misconfigured
@@ -39,22 +40,29 @@ def offers_of(sagas: Mapping[str, Saga[Any, Any]], service: str) -> list[Offer]:
     services: set[str] = set()
     for saga in sagas.values():
         for step in saga.steps.values():
-            services.add(step.command_class.__service__)
-            if step.command_class.__service__ != service:
-                continue
-            commands = (step.command_class, _of(step.compensation_class, service), _of(step.finder_class, service))
-            found.setdefault(commands, Offer(saga.name, step.name, *commands))
+            execute = step.command_class
+            if execute is None or not issubclass(execute, Command):
+                continue  # it waits, or begins another saga
+            services.add(execute.__service__)
+            if execute.__service__ == service:
+                compensate, verify = _of(step.compensation_class, service), _of(step.finder_class, service)
+                found.setdefault((execute, compensate, verify), Offer(saga.name, step.name, execute, compensate, verify))
     if not found:
         known = ", ".join(sorted(services)) or "none"
         raise Misconfigured(f"no saga of this app sends a command to {service!r}; its participants: {known}")
     return list(found.values())
 
 
-def started_by(offers: Iterable[Offer], sagas: Mapping[str, Saga[Any, Any]]) -> list[tuple[str, str]]:
-    """Sagas that an answer to these commands starts, each as (type, saga): where an orchestrator runs, they really begin."""
+def heard_by(offers: Iterable[Offer], sagas: Mapping[str, Saga[Any, Any]]) -> list[tuple[str, str, str]]:
+    """Sagas to which an answer to these commands is more than an answer, each as (type, "starts" or "is awaited by", saga)."""
     replies = {command.__reply__.__type__ for offer in offers for command in offer.commands.values()}
-    return [(saga.starts_on.__type__, saga.name) for saga in sagas.values() if saga.starts_on.__type__ in replies]
+    found = [(saga.starts_on, "starts", saga.name) for saga in sagas.values()]
+    for saga in sagas.values():
+        awaited = [step.event for step in saga.steps.values() if isinstance(step, Waiting) and step.event is not None]
+        found += [(event, "is awaited by", saga.name) for event in awaited]
+    return [(event.__type__, what, name) for event, what, name in found if event.__type__ in replies]
 
 
-def _of(command: CommandClass | None, service: str) -> CommandClass | None:
-    return command if command is not None and command.__service__ == service else None
+def _of(command: Any, service: str) -> CommandClass | None:
+    taken = command is not None and issubclass(command, Command) and command.__service__ == service
+    return command if taken else None

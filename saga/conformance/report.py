@@ -41,7 +41,11 @@ def tell_plan(plan: Plan, output: Output) -> None:
     ]
     if plan.garbage:
         said.append(f"{plan.garbage} records that cannot be read are sent too; a participant that stops at one stays there.")
-    said += [f"{type} starts {saga}: where an orchestrator runs, it begins one for each." for type, saga in plan.starts]
+    kept = {
+        "starts": "where an orchestrator runs it begins one for each",
+        "is awaited by": "an orchestrator that runs keeps it a while",
+    }
+    said += [f"{type} {what} {saga}: {kept[what]}." for type, what, saga in plan.heard]
     for text in said:
         _print(output, "", "", text, Tone.PLAIN)
 

@@ -16,7 +16,7 @@ from saga.conformance.crowd import IN_A_ROW, Remains, forgetful, in_order, many_
 from saga.conformance.findings import Finding
 from saga.conformance.form import Form
 from saga.conformance.garbage import PIECES, Garbage
-from saga.conformance.offers import Offer, offers_of, started_by
+from saga.conformance.offers import Offer, heard_by, offers_of
 from saga.conformance.player import NAME, Heard, Player, Sent, Talk, found_topics
 from saga.conformance.samples import Samples
 from saga.engine.definition import Saga
@@ -52,7 +52,7 @@ class Plan:
     commands: Sequence[Mapping[str, Any]]
     done_at_most: int
     garbage: int
-    starts: Sequence[tuple[str, str]]  # types that are answered with and start a saga, with its name
+    heard: Sequence[tuple[str, str, str]]  # (type, "starts" or "is awaited by", saga): answers that are more than answers
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,19 +60,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Subject:
-    """Who is checked: a service, what sagas ask of it, with which payloads; and the answers that start sagas, with their names."""
+    """Who is checked: a service, what sagas ask of it, with which payloads; and `heard`, the answers that are more than answers."""
 
     service: str
     offers: Sequence[Offer]
     samples: Samples
-    starts: Sequence[tuple[str, str]]
+    heard: Sequence[tuple[str, str, str]]
 
 
 def subject(sagas: Mapping[str, Saga[Any, Any]], service: str, samples: Samples) -> Subject:
     """Raises Misconfigured if no saga asks anything of the service, or a sample is of no command that it takes."""
     offers = offers_of(sagas, service)
     samples.check(command for offer in offers for command in offer.commands.values())
-    return Subject(service, offers, samples, started_by(offers, sagas))
+    return Subject(service, offers, samples, heard_by(offers, sagas))
 
 
 async def plan(log: Log, of: Subject, asked: Asked) -> Plan:
@@ -90,7 +90,7 @@ async def plan(log: Log, of: Subject, asked: Asked) -> Plan:
     pieces = len(PIECES) + 1 if asked.garbage else 0
     # Of each offer: the first; each sample once, and perhaps once more to find one that is done, twice; and two that must not be.
     most = sum(3 + 3 * of.samples.count(offer.execute) for offer in of.offers) + asked.keys + IN_A_ROW + pieces + 2
-    return Plan(commands_topic(of.service), events_topic(of.service), commands, most, pieces, of.starts)
+    return Plan(commands_topic(of.service), events_topic(of.service), commands, most, pieces, of.heard)
 
 
 @dataclass(frozen=True)

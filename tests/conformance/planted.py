@@ -83,7 +83,17 @@ def find(d: Data, _sent: Make) -> Find:
     return Find(cup_id=d.cup_id)
 
 
-app = App(sagas=[cups], begin="earliest", partitions=PARTITIONS)
+shelf = Saga("shelf", version=1, starts_on=CupMade, key=lambda m: m.cup_id, data=Data, deadline=minutes(5))
+
+
+@shelf.start
+def put(m: CupMade) -> Data:
+    return Data(cup_id=m.cup_id)
+
+
+shelf.expect(CupBroken, key=str, after=START, within=None, name="broken")
+
+app = App(sagas=[cups, shelf], begin="earliest", partitions=PARTITIONS)
 HUGE_SIZE = 1_000_000  # no clay for that
 
 

@@ -58,6 +58,7 @@ def test_without_yes_it_shows_what_it_would_send_and_sends_nothing(folder: Path)
     done = typed(CHECK)
     assert done.exit_code == 0, done.output
     assert "  execute     cup.make.v1 {" in done.stdout
+    assert "cup.made.v1 starts shelf: where an orchestrator runs it begins one for each.\n" in done.stdout
     assert "14 records that cannot be read are sent too" in done.stdout
     assert "Nothing was sent. To do it: --yes" in done.stderr
     assert asyncio.run(commands(folder)) == 0
@@ -77,7 +78,8 @@ def test_the_plan_is_a_value_for_programs(folder: Path) -> None:
     del folder
     (plan,) = json.loads(typed([*CHECK, "--no-garbage", "-o", "json"]).stdout)
     assert [command["type"] for command in plan["commands"]] == ["cup.make.v1", "cup.break.v1", "cup.find.v1"]
-    assert (plan["topic"], plan["garbage"], plan["starts"]) == ("cup.commands", 0, [])
+    assert (plan["topic"], plan["garbage"]) == ("cup.commands", 0)
+    assert plan["heard"] == [["cup.made.v1", "starts", "shelf"], ["cup.broken.v1", "is awaited by", "shelf"]]
 
 
 @pytest.mark.parametrize("output", ["table", "json"])
