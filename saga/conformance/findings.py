@@ -40,6 +40,7 @@ class Rule(StrEnum):
     EXPIRED = "A command whose ce_time is more than 30 days ago is answered expired. It is not looked up and not run."
     FORGOTTEN = "A compensate or verify whose subject has no row is answered expired, with no tombstone"
     UNREADABLE = "A command that you will never understand must not block its partition."
+    TWICE = "A ce_ header that stands twice, or is not UTF-8, cannot be read either"
     DEADLETTER = "Put the record, as it came, on saga.deadletter, with these headers added"
 
 

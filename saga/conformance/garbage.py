@@ -15,6 +15,7 @@ from saga.conformance.findings import Claim, Finding, Rule
 from saga.conformance.player import GRACE, NAMELESS, Heard, Player, Talk
 from saga.engine.messages import commands_topic
 from saga.engine.state import Action
+from saga.errors import Rejected, SagaError
 from saga.log.base import Headers, Record
 
 NESTED = 20_000  # levels of brackets: a parser that calls itself falls over
@@ -30,6 +31,7 @@ class Piece(NamedTuple):
     name: str
     says: str
     spoil: Callable[[Record], Record]
+    rule: Rule = Rule.UNREADABLE
 
 
 def _value(value: bytes | None) -> Callable[[Record], Record]:
@@ -61,8 +63,8 @@ PIECES = (
     Piece("no-headers", "no headers", lambda good: Record(good.key, good.value)),
     Piece("no-address", "no ce_sagacommand", _header("ce_sagacommand")),
     Piece("no-time", "no ce_time", _header("ce_time")),
-    Piece("twice", "ce_sagacommand twice, and not the same", _twice),
-    Piece("encoding", "a ce_sagacommand that is not UTF-8", _header("ce_sagacommand", b"\xff\xfe\xfd")),
+    Piece("twice", "ce_sagacommand twice, and not the same", _twice, Rule.TWICE),
+    Piece("encoding", "a ce_sagacommand that is not UTF-8", _header("ce_sagacommand", b"\xff\xfe\xfd"), Rule.TWICE),
     Piece("huge-header", "a ce_sagacommand of a megabyte", _header("ce_sagacommand", b"x" * HUGE)),
 )
 NO_SUBJECT = Piece("no-subject", "a compensation without ce_sagasubject", _header("ce_sagasubject"))
@@ -81,7 +83,7 @@ class Garbage:
     async def all(self) -> list[Finding]:
         found: list[Finding] = []
         for piece in (*PIECES, NO_SUBJECT):
-            claim = Claim(f"garbage-{piece.name}", "", piece.says, Rule.UNREADABLE)
+            claim = Claim(f"garbage-{piece.name}", "", piece.says, piece.rule)
             if self._player.nameless:
                 found.append(claim.skipped(NAMELESS))
             elif self.stopped:
@@ -100,7 +102,12 @@ class Garbage:
         """One piece, then a good command of the same key. Whether it goes on is said too."""
         talk = self._player.talk()
         spoiled = piece.spoil(self._good(talk, piece))
-        await self._player.publish(talk, [spoiled])
+        try:
+            await self._player.publish(talk, [spoiled])
+        except SagaError as error:
+            if isinstance(error, Rejected) or isinstance(error.__cause__, Rejected):
+                return claim.skipped(f"the topic does not take it: {error}"), True
+            raise
         execute = self._behaviour.offer.execute
         good, answer = await self._player.ask(talk, execute, talk.sent(execute, self._behaviour.next_payload(talk), AFTER))
         if answer is None:

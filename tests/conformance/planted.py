@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -535,11 +535,12 @@ class Silent(Cup):
 
 
 @asynccontextmanager
-async def working(kind: type[Cup]) -> AsyncIterator[tuple[Log, Cup]]:
-    """A cup maker at work, on a log in memory."""
+async def working(kind: type[Cup], config: Mapping[str, str] | None = None) -> AsyncIterator[tuple[Log, Cup]]:
+    """A cup maker at work, on a log in memory. `config`: of its commands' topic."""
     log = MemoryLog(MemoryBroker(session_timeout=1.0, rebalance_timeout=2.0))
     await log.open()
-    await log.create([TopicSpec(name, PARTITIONS) for name in ("cup.commands", "cup.events", "saga.deadletter")])
+    await log.create([TopicSpec(name, PARTITIONS) for name in ("cup.events", "saga.deadletter")])
+    await log.create([TopicSpec("cup.commands", PARTITIONS, config=config or {})])
     cup = kind(log)
     running = asyncio.create_task(cup.run())
     try:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from saga.conformance import Asked, Checked, Finding, Result, Samples, check, plan, subject
+from saga.conformance.garbage import NO_SUBJECT, PIECES, Piece
+from saga.log.base import StoredRecord
 from saga.testing.clock import run
 from tests.conformance import planted
 from tests.conformance.planted import HUGE_SIZE, Cup, app, working
@@ -62,6 +64,17 @@ def test_without_garbage_none_is_sent() -> None:
     assert not [finding for finding in found.findings if finding.check.startswith("garbage")]
 
 
+def test_garbage_that_the_topic_does_not_take_is_no_fault_of_the_participant() -> None:
+    async def scene() -> Checked:
+        async with working(Cup, {"max.message.bytes": "500000"}) as (log, _):
+            return await check(log, subject(app.book.sagas, "cup", Samples()), Asked())
+
+    found = run(scene())
+    assert by_result(found.findings, Result.FAILED) == set(), told(found)
+    (huge,) = [finding for finding in found.findings if finding.check == "garbage-huge-header"]
+    assert huge.remark.startswith("the topic does not take it: ")
+
+
 def test_where_nothing_can_be_done_it_says_what_is_missing() -> None:
     found = checked(Cup, Samples({"cup.make.v1": [{"cup_id": "{key}", "size": HUGE_SIZE}]}))
     assert by_result(found.findings, Result.FAILED) == set()
@@ -112,6 +125,29 @@ def test_a_mistake_is_found_by_what_is_about_it(name: str) -> None:
         if finding.result is Result.FAILED:
             assert finding.expected, finding
             assert finding.came, finding
+
+
+@pytest.mark.parametrize(
+    ("number", "piece"), list(enumerate((*PIECES, NO_SUBJECT))), ids=lambda value: getattr(value, "name", None)
+)
+def test_a_piece_of_garbage_at_which_it_stops_is_named(number: int, piece: Piece) -> None:
+    class StopsAtOne(Cup):
+        seen = 0
+
+        async def set_aside(self, record: StoredRecord, why: str) -> None:
+            if self.seen == number:
+                raise planted.Stopped
+            self.seen += 1
+            await super().set_aside(record, why)
+
+    found = checked(StopsAtOne)
+    assert by_result(found.findings, Result.FAILED) == {f"garbage-{piece.name}"}, told(found)
+    assert found.left > 0, "what could not be undone is not told"
+
+
+def test_each_check_is_failed_by_some_mistake() -> None:
+    checks = {finding.check for finding in checked(Cup).findings if not finding.check.startswith("garbage-")}
+    assert checks - set().union(*MISTAKES.values()) == set()
 
 
 def test_every_mistake_of_the_module_is_here() -> None:
