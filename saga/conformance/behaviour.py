@@ -167,8 +167,8 @@ class Behaviour:
             told = Counter(opened.talk.events().values())
             if more := told - usual[opened.outcome]:
                 type, count = next(iter(more.items()))
-                expected = f"{type} {told[type] - count} times, as for a command that came once"
-                return claim.fails(expected, f"{told[type]} times, each with an id of its own", f"key {opened.talk.key}")
+                expected = f"{told[type] - count} × {type}, as for a command that came once"
+                return claim.fails(expected, f"{told[type]} ×, each with an id of its own", f"key {opened.talk.key}")
         if not any(usual.values()):
             return claim.skipped("it tells no events beside its answers, so an effect cannot be seen from here")
         return claim.holds()
