@@ -17,9 +17,9 @@ from saga.errors import Misconfigured
 from saga.log.base import TopicPartition
 from saga.log.file import FileLog
 from saga.participant import ParticipantRunner
-from tests.conformance.planted import PARTITIONS, Break, CupBroken, CupMade, Find, KilnFired, Make
+from tests.conformance.cup import PARTITIONS, Break, CupBroken, CupMade, Find, KilnFired, Make
 
-APP = ("--app", "tests.conformance.planted:app")
+APP = ("--app", "tests.conformance.cup:app")
 CHECK = ("participant", "check", "cup", *APP)
 
 

@@ -11,7 +11,7 @@ from saga.conformance.garbage import NO_SUBJECT, PIECES, Piece
 from saga.log.base import StoredRecord
 from saga.testing.clock import run
 from tests.conformance import planted
-from tests.conformance.planted import HUGE_SIZE, Cup, app, working
+from tests.conformance.cup import HUGE_SIZE, REMEMBERS, Cup, Stopped, TellsEvents, app, working
 
 SAMPLES = {"cup.make.v1": [{"cup_id": "{key}", "size": 1}, {"cup_id": "{key}", "size": HUGE_SIZE}]}
 
@@ -19,7 +19,7 @@ SAMPLES = {"cup.make.v1": [{"cup_id": "{key}", "size": 1}, {"cup_id": "{key}", "
 def checked(kind: type[Cup], samples: Samples | None = None, **asked: object) -> Checked:
     async def scene() -> Checked:
         async with working(kind) as (log, _):
-            wanted = Asked(**{"remembers": planted.REMEMBERS} | asked)  # type: ignore[arg-type]
+            wanted = Asked(**{"remembers": REMEMBERS} | asked)  # type: ignore[arg-type]
             return await check(log, subject(app.book.sagas, "cup", samples or Samples(SAMPLES)), wanted)
 
     return run(scene())
@@ -39,7 +39,7 @@ def test_the_right_one_is_right() -> None:
 
 
 def test_one_that_tells_events_is_right_too_and_its_effects_can_be_counted() -> None:
-    found = checked(planted.TellsEvents)
+    found = checked(TellsEvents)
     assert {finding.result for finding in found.findings} == {Result.OK}, told(found)
 
 
@@ -136,7 +136,7 @@ def test_a_piece_of_garbage_at_which_it_stops_is_named(number: int, piece: Piece
 
         async def set_aside(self, record: StoredRecord, why: str) -> None:
             if self.seen == number:
-                raise planted.Stopped
+                raise Stopped
             self.seen += 1
             await super().set_aside(record, why)
 
@@ -152,7 +152,7 @@ def test_each_check_is_failed_by_some_mistake() -> None:
 
 def test_every_mistake_of_the_module_is_here() -> None:
     kinds = {name for name, kind in vars(planted).items() if isinstance(kind, type) and issubclass(kind, Cup)}
-    assert kinds == {"Cup", "TellsEvents", *MISTAKES}
+    assert kinds == {"Cup", *MISTAKES}
 
 
 def told(found: Checked) -> str:

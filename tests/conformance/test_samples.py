@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, field_validator
 from saga import Command, Event, Misconfigured
 from saga.conformance import Samples, read_samples, subject
 from saga.conformance.pattern import matching
-from tests.conformance.planted import Make, app
+from tests.conformance.cup import Make, app
 from topics.catalogue import MESSAGES
 
 KEY = "participant-check-abc-1"
