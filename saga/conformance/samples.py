@@ -6,7 +6,7 @@ What a compensation or a verify has in common with the command that it is about,
 
 Whether a service does what it is asked is its own business: an article that does not exist is refused. So a person may say what it knows:
 
-    {"inventory.reserve_stock.v1": [{"order_id": "{key}", "pieces": [{"sku": "TEA-SENCHA", "quantity": 1}]}]}
+    {"inventory.reserve_stock.v1": [{"order_id": "{key}", "sku": "TEA-SENCHA", "quantity": 1}]}
 """
 
 from __future__ import annotations
