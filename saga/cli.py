@@ -1,5 +1,5 @@
 """The command line: `saga new`, `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga replay`, `saga retry`,
-`saga publish`.
+`saga publish`, `saga participant check`.
 
 Data goes to stdout, messages to stderr; -o json gives one array, -o jsonl a line for each of its values.
 Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
@@ -7,18 +7,17 @@ Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from saga.app import App, find_app
+from saga.app import App
+from saga.cli_participant import participant_cli
+from saga.cli_parts import AppOption, FormatOption, messages, named_app, run_to_end, settings
 from saga.config import Config
 from saga.connect import open_log, remark, safety
 from saga.errors import Misconfigured, SagaError
@@ -28,7 +27,7 @@ from saga.new import create
 from saga.ops.commands import Chosen, Tool, login_name
 from saga.ops.listing import Filter, Shown
 from saga.ops.operate import DEFAULT_PATIENCE, DEFAULT_RATE, Act
-from saga.ops.output import FAILED, INTERRUPTED, OK, PROBLEMS, USAGE, Format, Output
+from saga.ops.output import FAILED, OK, PROBLEMS, USAGE, Format, Output
 from saga.ops.refold import Until
 from saga.ops.replay import Asked, parse_until
 from saga.ops.replay import replay as replay_journal
@@ -43,11 +42,9 @@ Kafka is at SAGA_BOOTSTRAP (127.0.0.1:9092); SAGA_LOG=file:PATH is a folder in i
 cli = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, help=_HELP)
 topics_cli = typer.Typer(no_args_is_help=True, help="Create and verify the topics an app needs.")
 cli.add_typer(topics_cli, name="topics")
+cli.add_typer(participant_cli, name="participant")
 logger = logging.getLogger("saga")
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
-AppOption = Annotated[str | None, typer.Option("--app", help="module:attribute of the App; else [tool.saga] app in pyproject.toml")]
-FormatOption = Annotated[Format, typer.Option("--output", "-o", help="for people, or for programs")]
 SagaOption = Annotated[str | None, typer.Option("--saga", help="only this saga")]
 KeyArgument = Annotated[str, typer.Argument(help="the business id, e.g. the order id", show_default=False)]
 StepOption = Annotated[str | None, typer.Option("--step", help="only those that wait, or are parked, at this step")]
@@ -77,7 +74,7 @@ def run(
     set_up(config.logs, "debug" if verbose else config.logs_level)
     for line in config.unknown:
         logger.warning(line)
-    _run(orchestrate(_app(app), config, accepted))
+    run_to_end(orchestrate(named_app(app), config, accepted))
 
 
 @cli.command()
@@ -112,7 +109,7 @@ def list_(
     Says their states, what they wait for, and how many there are of each. Exit code 0, also if there are none.
     """
     wanted = Filter(saga, state, step, reason, parse_duration(older))
-    _run(_with_tool(output, {}, lambda tool: tool.list(wanted, limit)))
+    run_to_end(_with_tool(output, {}, lambda tool: tool.list(wanted, limit)))
 
 
 @cli.command()
@@ -123,7 +120,7 @@ def show(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, outpu
 
     -o json gives all that the journal holds of it; -o jsonl a line for each decision.
     """
-    _run(_with_tool(output, _sagas(app), lambda tool: tool.show(key, saga)))
+    run_to_end(_with_tool(output, _sagas(app), lambda tool: tool.show(key, saga)))
 
 
 @cli.command()
@@ -134,7 +131,7 @@ def why(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, output
 
     Exit code 0 if it goes on by itself or has ended, 3 if it is parked, 1 if the key is not known.
     """
-    _run(_with_tool(output, _sagas(app), lambda tool: tool.why(key, saga)))
+    run_to_end(_with_tool(output, _sagas(app), lambda tool: tool.why(key, saga)))
 
 
 @cli.command()
@@ -151,7 +148,7 @@ def replay(
     1 if what --until names is not there.
     """
     asked = Asked(partition, parse_until(until) if until else Until())
-    _run(_with_tool(output, {}, lambda tool: replay_journal(tool.log, asked, tool.output, tool.messages)))
+    run_to_end(_with_tool(output, {}, lambda tool: replay_journal(tool.log, asked, tool.output, tool.messages)))
 
 
 # --- operating ----------------------------------------------------------------------------------------------------------------------
@@ -183,7 +180,7 @@ def retry(
         raise Misconfigured('say why: --why "gateway is back"; it stands in the journal')
     chosen = Chosen(key, Filter(saga, Shown.PARKED, step, reason), yes)
     act = Act(who or login_name(), why.strip(), rate, wait)
-    _run(_with_tool(output, {}, lambda tool: tool.retry(chosen, act)))
+    run_to_end(_with_tool(output, {}, lambda tool: tool.retry(chosen, act)))
 
 
 @cli.command()
@@ -201,7 +198,7 @@ def publish(
         value = json.loads(data)
     except ValueError as error:
         raise Misconfigured(f"the data is not JSON: {error}") from None
-    _run(_with_tool(output, dict(_app(app).book.sagas), lambda tool: tool.publish(type, value)))
+    run_to_end(_with_tool(output, dict(named_app(app).book.sagas), lambda tool: tool.publish(type, value)))
 
 
 # --- topics -------------------------------------------------------------------------------------------------------------------------
@@ -210,13 +207,13 @@ def publish(
 @topics_cli.command("apply")
 def topics_apply(app: AppOption = None, output: FormatOption = Format.TABLE) -> None:
     """Create the topics that are missing; those that exist are left as they are, and checked."""
-    _run(_topics(_app(app), _settings(), Output(output), create=True))
+    run_to_end(_topics(named_app(app), settings(), Output(output), create=True))
 
 
 @topics_cli.command("check")
 def topics_check(app: AppOption = None, output: FormatOption = Format.TABLE) -> None:
     """Say what is wrong with the topics that are there; exit with 3 if anything is."""
-    _run(_topics(_app(app), _settings(), Output(output), create=False))
+    run_to_end(_topics(named_app(app), settings(), Output(output), create=False))
 
 
 async def _topics(app: App, config: Config, output: Output, *, create: bool) -> int:
@@ -251,7 +248,7 @@ async def _topics(app: App, config: Config, output: Output, *, create: bool) -> 
 
 async def _with_tool(format: Format, sagas: dict[str, Any], command: Any) -> int:
     """Give a command an open log, and the definitions that it can say more with."""
-    log = open_log(_settings(), "saga-cli", make=False)
+    log = open_log(settings(), "saga-cli", make=False)
     await log.open()
     try:
         code: int = await command(Tool(log, Output(format), messages, sagas))
@@ -260,24 +257,13 @@ async def _with_tool(format: Format, sagas: dict[str, Any], command: Any) -> int
         await log.close()
 
 
-def _settings() -> Config:
-    config = Config.read()
-    for line in config.unknown:
-        messages.print(f"saga: {line}", markup=False)
-    return config
-
-
 def _sagas(app: str | None) -> dict[str, Any]:
     try:
-        return dict(_app(app).book.sagas)
+        return dict(named_app(app).book.sagas)
     except Exception:  # whatever the user's modules raise: the journal can be read without them, it is only told in less detail
         if app is not None:
             raise
         return {}
-
-
-def _app(name: str | None) -> App:
-    return find_app(name, Path.cwd())
 
 
 def _partition(name: str) -> TopicPartition:
@@ -285,15 +271,6 @@ def _partition(name: str) -> TopicPartition:
     if not topic or not number.isdecimal():
         raise Misconfigured(f"--accept-loss takes topic:partition, not {name!r}")
     return TopicPartition(topic, int(number))
-
-
-def _run(what: Coroutine[Any, Any, int | None]) -> None:
-    try:
-        code = asyncio.run(what)
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-    if code:
-        raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from infra import java
 from infra.broker import jars
 from infra.process import halt, spawn
 from saga.cloudevents import CloudEvent, iso_time
+from saga.conformance import Asked, Result, Samples, check, subject
 from saga.engine.state import instance_id
 from saga.log.base import Outgoing, Record, StoredRecord, TopicPartition
 from saga.participant.store import wall_clock
@@ -197,6 +198,31 @@ def test_it_keeps_the_inbox_and_the_tombstone_rule(tmp_path: Path, broker: Sessi
             assert s.gateway("SELECT count(*) FROM refunds") == [(1,)]
             reasons = [dict(record.headers)["ce_sagareason"] for record in await records(s, "saga.deadletter")]
             assert sorted(reasons) == [b"json", b"no-address", b"unknown-type"]
+
+    asyncio.run(scene())
+
+
+SAMPLES = {
+    "payment.take_payment.v1": [
+        {"order_id": "{key}", "amount": {"minor": 500, "currency": "EUR"}, "card": card} for card in ("tok_visa", "tok_declined")
+    ]
+}
+
+
+def test_saga_participant_check_finds_nothing(tmp_path: Path, broker: SessionBroker) -> None:
+    async def scene() -> None:
+        async with shop(tmp_path, broker) as s:
+
+            async def readable() -> bool:
+                return not [*await records(s, "payment.events"), *await records(s, "saga.deadletter")]
+
+            await s.until(readable, "the topics that were just made cannot be read")
+            with JavaPayment(s):
+                of = subject(app.book.sagas, "payment", Samples(SAMPLES))
+                checked = await check(s.log, of, Asked(patience=60.0, remembers=30 * 24 * 3600 * 1000))
+            found = [f"{f.check}: {f.says}: {f.remark}{f.came}" for f in checked.findings if f.result is not Result.OK]
+            assert [line.split(":")[0] for line in found] == ["once"], "\n".join(found)
+            assert checked.left == 0
 
     asyncio.run(scene())
 
