@@ -17,7 +17,7 @@ from saga.conformance.findings import Rule
 from saga.conformance.player import NAME
 from saga.runtime.codec import decode
 from services import app
-from services.checkout.crew import ROOT
+from services.stage.crew import ROOT
 from tests.kafka.shop import Shop
 from tests.pages import blocks_of
 

@@ -243,7 +243,7 @@ def test_s29_a_function_that_returns_something_else_parks(wrong: object) -> None
     made = make(LINE)
     run = begun(made)
     step = made.saga.steps["a"]
-    right, step.receive = step.receive, lambda _data, _reply: wrong  # type: ignore[assignment,return-value]
+    right, step.receive = step.receive, lambda _data, _reply: wrong  # type: ignore[assignment]
     assert run.reply("a") == ["parked"]
     assert run.instance.parked is not None
     assert "must return a Work" in run.instance.parked.detail
