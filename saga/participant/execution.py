@@ -257,7 +257,7 @@ class Execution:
     def _given_up(self, received: Received, error: Failed | Expired) -> Answer:
         """The answer of a handler that knows better than to be run again."""
         reason, address, now = str(error)[:REASON], received.address, self._store.now()
-        logger.warning("%s: %s: %s", address.command_id, type(error).__name__.lower(), reason)
+        logger.error("%s is answered %s: %s", address.command_id, type(error).__name__.lower(), reason)
         if isinstance(error, Expired):
             return Answer("expired", address.expired(reason, now))
         return Answer("failed", address.failed(reason, now))

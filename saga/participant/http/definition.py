@@ -176,9 +176,9 @@ def _check_statuses(answer: Answer) -> None:
 
 
 def _check_fields(command: type[Command[Any]], answer: Answer, message: type[Message] | None) -> None:
-    if message is None:
+    if message is None or answer.outcome in (Outcome.NOTHING, Outcome.AGAIN):
         if answer.fields:
-            raise ValueError(f"{answer.outcome} of the request before makes no message, so it has no fields=")
+            raise ValueError(f"{answer.outcome} makes no message here, so it has no fields=")
         return
     if unknown := set(answer.fields) - set(message.model_fields):
         raise ValueError(f"{message.__name__} has no {_list(unknown)}; it has {_list(message.model_fields)}")

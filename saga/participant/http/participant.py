@@ -7,7 +7,6 @@ All of it runs as the kit's `calls=`: after `begun` is committed, before the tra
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -30,8 +29,6 @@ from saga.participant.work import Expired, Failed, Nothing, Refused, Work
 
 if TYPE_CHECKING:
     from saga.participant.http.session import Session
-
-logger = logging.getLogger("saga.participant")
 
 
 class HttpParticipant(Participant):
@@ -118,11 +115,7 @@ class _Asking:
         self._check_nothing(answer, said)
         if answer.refusal is not None:
             raise Refused(made(answer.refusal, answer, document, self._known, said))
-        try:
-            return made(command.__reply__, answer, document, self._known, said)
-        except Failed as error:
-            logger.error("%s: %s", self._work.command_id, error)
-            raise
+        return made(command.__reply__, answer, document, self._known, said)
 
     async def _ask(self, request: First | Call, purpose: str) -> tuple[Answer, Any, Said]:
         from saga.participant.http.session import Request

@@ -26,7 +26,6 @@ from saga.config import filled
 from saga.errors import Misconfigured, Unavailable
 from saga.participant.http.answers import Said
 from saga.participant.http.definition import HELD, Api, check_base
-from saga.participant.work import Failed
 
 MAX_ANSWER = 256 * 1024  # bytes: a reply has to fit into a command's place in a saga's data
 MAX_PAUSE = 60.0  # seconds that a Retry-After is believed
@@ -72,7 +71,7 @@ class Session:
         await self._client.aclose()
 
     async def ask(self, request: Request) -> Said:
-        """Send a request. Raises Unavailable if no whole answer came: it may have taken effect. Failed if it was not sent."""
+        """Send a request. Raises Unavailable if no whole answer came: it may have taken effect all the same."""
         async with self._turns:
             await self._pause(request.asked)
             within = self._api.timeout.total_seconds()
@@ -111,10 +110,10 @@ class Session:
         self._not_before = max(self._not_before, asyncio.get_running_loop().time() + pause)
 
     async def _pause(self, asked: str) -> None:
-        """Wait as long as the API asked for. Raises Failed if that is long: then the saga tries later."""
+        """Wait as long as the API asked for. Raises Unavailable if that is long: then the saga tries later."""
         left = self._not_before - asyncio.get_running_loop().time()
         if left > HELD.total_seconds():
-            raise Failed(f"{asked} was not sent: the API asked for a pause, of which {left:.0f} s are left")
+            raise Unavailable(f"{asked} was not sent: the API asked for a pause, of which {left:.0f} s are left")
         if left > 0:
             await asyncio.sleep(left)
 
