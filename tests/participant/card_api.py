@@ -68,6 +68,10 @@ class CardApi:
         async with asyncio.timeout(20), self.arrived:
             await self.arrived.wait_for(lambda: len(self.of(what)) >= count)
 
+    async def quiet(self) -> bool:
+        """Nothing is being worked on."""
+        return self.at_once == 0
+
     # --- the API
 
     async def _charge(self, request: Request) -> Response:

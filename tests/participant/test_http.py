@@ -30,6 +30,7 @@ from tests.participant.kit import (
     World,
     command,
     data,
+    eventually,
     outcome,
     put,
 )
@@ -309,7 +310,7 @@ def test_a_compensation_closes_the_key_first_so_a_charge_on_its_way_comes_to_not
         await world.send(command(GIVE, ids, "compensate"))
         assert outcome(await world.reply(ids.command("compensate"))) == "nothing saga.nothing.v1"
         api.released.set()  # now the charge that was only slow is worked on
-        await asyncio.sleep(0)
+        await eventually(api.quiet, lambda: "the late charge to be worked on")
         assert (api.charged, api.refunds) == ({}, {})
         assert ids.command() in api.closed
         await world.send(command(TAKE, ids, attempt=2))

@@ -43,11 +43,12 @@ class HttpParticipant(Participant):
         where = where or caller()
         check_api(api, where)
         self.api = api
+        self.calls = tuple(calls)
         self._session: ContextVar[Session | None] = ContextVar(f"session of {name}", default=None)
         for call in calls:
             check_call(call, api, where)
             try:
-                self._register(call.command, _reply, self._calls(call), call.within(api))
+                self._register(call.command, _reply, self._asking(call), call.within(api))
             except DefinitionError as mistake:
                 raise DefinitionError(mistake.what, where) from None
 
@@ -71,7 +72,7 @@ class HttpParticipant(Participant):
             finally:
                 self._session.reset(mine)
 
-    def _calls(self, call: Call) -> Callable[[Command[Any], Work], Coroutine[Any, Any, Event]]:
+    def _asking(self, call: Call) -> Callable[[Command[Any], Work], Coroutine[Any, Any, Event]]:
         async def ask(command: Command[Any], work: Work) -> Event:
             session = self._session.get()
             assert session is not None, "calls run within running()"
