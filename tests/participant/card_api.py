@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import ssl
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Generator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -47,7 +49,9 @@ class Asked(NamedTuple):
 class CardApi:
     """`async with CardApi() as api:` then ask `api.base`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Path | None = None) -> None:
+        """`tls`: a certificate, which callers must show, too, and its key."""
+        self._tls = tls
         self.charged: dict[str, dict[str, Any]] = {}
         self.refunds: dict[str, dict[str, Any]] = {}
         self.closed: set[str] = set()
@@ -168,11 +172,14 @@ class CardApi:
             access_log=False,
             timeout_graceful_shutdown=1,
         )
+        if self._tls is not None:
+            config.ssl_certfile = config.ssl_ca_certs = str(self._tls)
+            config.ssl_cert_reqs = ssl.CERT_REQUIRED
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve())
         await self._server.up.wait()
         self.port: int = self._server.servers[0].sockets[0].getsockname()[1]
-        self.base = f"http://127.0.0.1:{self.port}/v1"
+        self.base = f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/v1"
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

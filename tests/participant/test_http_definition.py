@@ -30,7 +30,7 @@ from tests.participant.kit import (
 )
 
 API = Api("https://api.example.com/v1", headers={"Authorization": "Bearer ${CARD_TOKEN}"})
-LATE = timedelta(seconds=20)
+LATE = timedelta(seconds=30)
 FILE = """
 name = "payment"
 
@@ -62,7 +62,7 @@ first = { request = "POST /charges/{subject_id}/void", answers = [{ status = 200
 command = "FindPayment"
 request = "GET /charges/{subject_id}"
 answers = [{ status = 200, is = "done" }, { status = 404, is = "nothing" }]
-late = 20
+late = 30
 """
 MESSAGES: list[type[Message]] = [TakePayment, ReturnPayment, FindPayment, PaymentTaken, PaymentDeclined]
 
@@ -107,8 +107,8 @@ def test_a_file_says_the_same_as_python(tmp_path: Path) -> None:
         (('POST /charges"', '/charges"'), "call.0.request: String should match pattern"),
         (('command = "TakePayment"', 'command = "TakePayments"'), "'TakePayments' is no command in messages="),
         (('is = "PaymentDeclined"', 'is = "PaymentTaken"'), "is = 'PaymentTaken' is neither done, nothing, again nor a refusal"),
-        (("late = 20", ""), 'FindPayment: an answer says "nothing there"; what is only slow would still come after that'),
-        (("late = 20", "late = 4"), "late= is 0:00:04, but a request may take 0:00:05"),
+        (("late = 30", ""), 'FindPayment: an answer says "nothing there"; what is only slow would still come after that'),
+        (("late = 30", "late = 4"), "late= is 4 s, but 3 tries of timeout= take 15 s by themselves"),
     ],
 )
 def test_a_mistake_in_a_file_is_told_with_its_place(tmp_path: Path, change: tuple[str, str], told: str) -> None:

@@ -5,7 +5,9 @@ API is asked, says "there is no such charge", the saga believes it, and then the
 `nothing` for an answer must say how the charge is held back:
 
     first=First(…)    a request that closes the subject's key at the API, sent before: void, cancel, delete. The sure way
-    late=seconds(20)  nobody can close it, but what was given up on takes effect within 20 s or never: wait that long, then ask
+    late=seconds(40)  nobody can close it, but what was given up on takes effect within 40 s or never: wait that long, then ask.
+                      A verify does not stop an execute that another process, which lost its partition, still tries: so `late` is
+                      at least as long as its tries
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from saga.engine.messages import Command, Message
 from saga.errors import DefinitionError, Misconfigured
 from saga.participant.http.answers import NEVER_FINAL, Answer, Outcome
 from saga.participant.http.templates import check
+from saga.participant.settings import Settings
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 HELD = timedelta(seconds=10)  # a call waits so long by itself for an API that asked for a pause; longer, and the saga tries later
+TRIES = Settings().tries  # of a command that is tried by somebody who lost its partition meanwhile
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.6.2
 _OURS = {"accept-encoding", "connection", "content-length", "content-type", "host", "traceparent", "transfer-encoding"}
 _CREDENTIALS = {401, 407}  # our mistake, whatever the command was
@@ -194,8 +198,9 @@ def _check_lateness(call: Call, api: Api) -> None:
         )
     if call.late is not None and (call.first is not None or not takes_nothing):
         raise ValueError("late= is for a call that has nothing(…) among its answers, and no first=")
-    if call.late is not None and call.late < api.timeout:
-        raise ValueError(f"late= is {call.late}, but a request may take {api.timeout} by itself (timeout=)")
+    if call.late is not None and call.late < TRIES * api.timeout:
+        tries = (TRIES * api.timeout).total_seconds()
+        raise ValueError(f"late= is {call.late.total_seconds():g} s, but {TRIES} tries of timeout= take {tries:g} s by themselves")
 
 
 def _list(values: Collection[Any] | Iterable[Any]) -> str:
