@@ -16,7 +16,7 @@ import contextlib
 import gzip
 import ssl
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -120,7 +120,10 @@ class CardApi:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
             try:
-                return await self._handle(what, handler, request)
+                assert "cookie" not in request.headers
+                answer = await self._handle(what, handler, request)
+                answer.set_cookie("session", "whose?")
+                return answer
             finally:
                 self.at_once -= 1
 
@@ -206,8 +209,17 @@ def _error(status: int, code: str, message: str) -> Response:
     return JSONResponse({"error": {"code": code, "message": message}}, status)
 
 
+def _drip() -> Response:
+    async def body() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    return StreamingResponse(body(), 500)
+
+
 def _huge() -> Response:
-    async def body() -> Any:
+    async def body() -> AsyncIterator[bytes]:
         for _ in range(64):
             yield b" " * 65_536
 
@@ -219,6 +231,7 @@ BEFORE: dict[str, Callable[[], Response]] = {
     "500": lambda: _error(500, "internal", f"broken; you sent {SECRET}"),
     "503 for a second": lambda: Response(status_code=503, headers={"retry-after": "1"}),
     "429 for a year": lambda: Response(status_code=429, headers={"retry-after": "31536000"}),
+    "drip": _drip,
     "409": lambda: _error(409, "in_progress", "the first one is still at work"),
     "202": lambda: JSONResponse({}, 202),
     "pending": lambda: JSONResponse({"status": "pending"}),

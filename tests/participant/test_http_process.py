@@ -139,6 +139,24 @@ def test_killed_after_the_charge_it_charges_once(settings: dict[str, str], tmp_p
     asyncio.run(story())
 
 
+def test_the_client_is_loaded_only_to_run_and_its_absence_is_told() -> None:
+    program = """
+import asyncio, sys
+import saga, saga.participant.http
+assert "httpx" not in sys.modules
+sys.modules["httpx"] = None
+card = saga.HttpParticipant("card", saga.participant.http.Api("https://api.example.com"), [])
+async def run():
+    async with card.running(): pass
+try:
+    asyncio.run(run())
+except saga.Misconfigured as told:
+    print(told)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("'card' talks HTTP: pip install 'saga-kafka[http]'")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("token", "told"), [("", "CARD_TOKEN is empty or not set"), (f"{SECRET}\r\nX: y", "a line break")])
 def test_without_its_secret_the_program_ends_with_a_line(tmp_path: Path, token: str, told: str) -> None:

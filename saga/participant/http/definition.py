@@ -16,7 +16,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from saga.engine.messages import Command, Message
@@ -87,6 +87,16 @@ class Call:
     def within(self, api: Api) -> timedelta:
         """How long all of it may take: each request also waits for its turn, and for an API that asked for a pause."""
         return (2 if self.first else 1) * (HELD + 2 * api.timeout) + (self.late or timedelta()) + timedelta(seconds=1)
+
+
+class Request(NamedTuple):
+    """One request. `asked`: what messages call it: the template, since what is filled in may be private."""
+
+    asked: str
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes | None
 
 
 def check_api(api: Api, where: str) -> None:

@@ -20,7 +20,7 @@ from saga.engine.messages import Command, Event, Message
 from saga.engine.state import Action
 from saga.errors import DefinitionError, Misconfigured, Unavailable
 from saga.participant.http.answers import Answer, Outcome, Said, made, meaning
-from saga.participant.http.definition import Api, Call, First, check_api, check_call
+from saga.participant.http.definition import Api, Call, First, Request, check_api, check_call
 from saga.participant.http.file import read_file
 from saga.participant.http.templates import Known, fill, idempotency_key, path
 from saga.participant.participant import Participant, caller
@@ -119,8 +119,6 @@ class _Asking:
         return made(command.__reply__, answer, document, self._known, said)
 
     async def _ask(self, request: First | Call, purpose: str) -> tuple[Answer, Any, Said]:
-        from saga.participant.http.session import Request
-
         headers = {"traceparent": self._work.traceparent}
         body = None
         if request.method != "GET":  # a GET with a key may be answered with what was kept of the last one

@@ -15,32 +15,21 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import NamedTuple, Self
+from typing import Self
 
 import httpx
 
 from saga.config import filled
 from saga.errors import Misconfigured, Unavailable
 from saga.participant.http.answers import Said
-from saga.participant.http.definition import HELD, Api, check_base
+from saga.participant.http.definition import HELD, Api, Request, check_base
 
 MAX_ANSWER = 256 * 1024  # bytes: a reply has to fit into a command's place in a saga's data
 MAX_PAUSE = 60.0  # seconds that a Retry-After is believed
 CONNECT_SECONDS = 5.0  # of the time-out: who does not even take the connection is not there
 _PAUSES = {429, 503}
-
-
-class Request(NamedTuple):
-    """One request. `asked`: what messages call it: the template, since what is filled in may be private."""
-
-    asked: str
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes | None
 
 
 class Session:
