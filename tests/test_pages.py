@@ -1,7 +1,7 @@
 """README.md and docs/: their code is real, their commands exist, their links lead somewhere.
 
 What runs as a whole is tested elsewhere: README's first saga (test_readme.py), TESTING.md (testing/test_page.py), HTTP_PARTICIPANT.md
-(participant/test_http_page.py), the examples with kcat of PROTOCOL.md (test_protocol_page.py). Of every other block Python is type-checked
+(participant/http/test_page.py), the examples with kcat of PROTOCOL.md (test_protocol_page.py). Of every other block Python is type-checked
 against this package, JSON and SQL are read by their own engines, and shell is parsed: each `saga` command by the tool itself, up to the
 point where it would run; of `make` and `python -m` the target, the module and the options must exist. Those blocks are not run: they need
 a demo that was left up, a cluster, or an hour.

@@ -19,13 +19,13 @@ from saga.cloudevents import header_fields
 from saga.config import Config
 from saga.connect import open_log
 from saga.log.base import Log, Outgoing, StoredRecord, TopicPartition, TopicSpec
-from tests.participant.card_api import SECRET, CardApi
+from tests.participant.http.card_api import SECRET, CardApi
 from tests.participant.kit import Ids, TakePayment, command, data, eventually, outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMANDS, EVENTS = TopicPartition("payment.commands", 0), TopicPartition("payment.events", 0)
 TOML = """
 name = "payment"
