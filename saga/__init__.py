@@ -9,6 +9,7 @@ from saga.engine.nodes import START, unless
 from saga.engine.policy import Retry
 from saga.errors import DefinitionError, Misconfigured, SagaError
 from saga.participant import Nothing, Participant, ParticipantRunner, Refused, Store, Work
+from saga.participant.http import HttpParticipant
 
 __all__ = [
     "START",
@@ -16,6 +17,7 @@ __all__ = [
     "Command",
     "DefinitionError",
     "Event",
+    "HttpParticipant",
     "Message",
     "Misconfigured",
     "Nothing",

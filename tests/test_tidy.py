@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.logs": {"saga.engine"},
     "saga.runtime": {"saga.metrics", "saga.logs", *PARTS},
     "saga.participant": {"saga.logs", *PARTS},
+    "saga.participant.http": {"saga.participant", "saga.config", *PARTS},
     "saga.app": WHOLE,
     "saga.topics": {"saga.app", *WHOLE},
     "saga.connect": {"saga.log", *CONFIGURED},  # the one place that chooses an adapter
@@ -68,7 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "saga.cli_parts": {"saga.app", "saga.ops", *CONFIGURED},
     "saga.cli_participant": {"saga.cli_parts", "saga.conformance", "saga.connect", "saga.ops", *CONFIGURED},
-    "saga": {"saga.app", "saga.topics", *WHOLE},
+    "saga": {"saga.app", "saga.topics", "saga.participant.http", *WHOLE},
     "topics": {"saga"},
     "services": {"saga", "topics", "services"},
     **{
@@ -81,7 +82,11 @@ MUST_EXIST = ("saga.errors", "saga.engine", "saga.log", "saga.log.base", "saga.c
 
 IMPURE = {"asyncio", "time", "random", "uuid", "os", "logging"}  # time, ids and randomness enter the engine as data
 MOCKS = {"unittest.mock", "mock", "pytest_mock"}
-ONLY_IN = {"aiokafka": re.compile(r"saga\.log\.kafka(_\w+)?"), "prometheus_client": re.compile(r"saga\.metrics")}
+ONLY_IN = {
+    "aiokafka": re.compile(r"saga\.log\.kafka(_\w+)?"),
+    "prometheus_client": re.compile(r"saga\.metrics"),
+    "httpx": re.compile(r"saga\.participant\.http\.session"),
+}
 FAUST = re.compile(r"services\.\w+\.reactors\.\w+")  # it is an extra, it carries no money, and its warnings are its own
 
 
