@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "saga.metrics",
     },
     "saga.conformance": {"saga.ops", *PARTS},
+    "saga.instances": {"saga.config", "saga.connect", "saga.engine", "saga.ops"},
     "saga.new": {"saga.errors"},
     "saga.testing": {"saga.app", "saga.ops", "saga.topics", *WHOLE},
     "saga.cli": {
