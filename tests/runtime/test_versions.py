@@ -55,6 +55,14 @@ class Check(Command[Checked], service="payment"):
     order_id: str
 
 
+class Scored(Event, type="fraud.scored.v1"):
+    """On a topic that only version 6 reads."""
+
+
+class Score(Command[Scored], service="fraud"):
+    order_id: str
+
+
 class Delivered(Event, type="order.delivered.v1"):
     order_id: str
 
@@ -64,11 +72,18 @@ class Order(BaseModel):
 
 
 def version(number: int, *, begun: Callable[[Ordered], Order] | None = None) -> Saga[Ordered, Order]:
-    """Version 1 pays; version 2 checks first; version 3 waits for the delivery too."""
+    """Version 1 pays; version 2 checks first; version 3 waits for the delivery too; version 6 has a score as its check."""
     shop = Saga("shop", version=number, starts_on=Ordered, key=lambda o: o.order_id, data=Order, deadline=minutes(30))
     shop.start(begun or _begin)
     before: Node = START
-    if number > 1:
+    if number == 6:
+
+        @shop.step(after=START, timeout=minutes(5), retry=Retry(attempts=1), compensation=None)
+        def score(o: Order) -> Score:
+            return Score(order_id=o.order_id)
+
+        before = score
+    elif number > 1:
 
         @shop.step(after=START, timeout=minutes(5), retry=Retry(attempts=1), compensation=None)
         def check(o: Order) -> Check:
@@ -113,7 +128,7 @@ class Town:
 
     async def open(self) -> None:
         await self.log.open()
-        app = App(sagas=[version(1), version(2), version(3)], begin="earliest", partitions=PARTITIONS)
+        app = App(sagas=[version(1), version(2), version(3), version(6)], begin="earliest", partitions=PARTITIONS)
         await self.log.create(specs(app, replication=1, min_insync=1))
 
     async def orchestrate(self, *sagas: Saga[Any, Any]) -> Worker:
@@ -139,15 +154,16 @@ class Town:
         return home(key, PARTITIONS)
 
     async def pay(self, key: str, step: str = "pay") -> None:
-        """The payment service does what the last command for this key and step says."""
-        type = {"pay": "payment.taken.v1", "check": "payment.checked.v1"}[step]
-        sent = [
-            f for r in self.records("payment.commands") if (f := fields(r))["subject"] == key and f":{step}:" in f["sagacommand"]
-        ]
-        given = {"id": f"{sent[-1]['id']}:reply", "type": type, "source": "payment", "sagaoutcome": "done"}
+        """A service does what the last command for this key and step says."""
+        type = {"pay": "payment.taken.v1", "check": "payment.checked.v1", "score": "fraud.scored.v1"}[step]
+        service = type.split(".")[0]
+        commands = [fields(record) for record in self.records(f"{service}.commands")]
+        sent = [f for f in commands if f["subject"] == key and f":{step}:" in f["sagacommand"]]
+        given = {"id": f"{sent[-1]['id']}:reply", "type": type, "source": service, "sagaoutcome": "done"}
         given |= {name: sent[-1][name] for name in ("sagacommand", "sagaattempt")}
         headers: Headers = tuple((f"ce_{name}", text.encode()) for name, text in given.items())
-        await self.log.publish([Outgoing(TopicPartition("payment.events", self.home(key)), Record(key.encode(), b"{}", headers))])
+        to = TopicPartition(f"{service}.events", self.home(key))
+        await self.log.publish([Outgoing(to, Record(key.encode(), b"{}", headers))])
 
     def records(self, topic: str) -> list[StoredRecord]:
         found: list[StoredRecord] = []
@@ -345,6 +361,27 @@ def test_after_a_rollback_the_partition_goes_on_and_what_needs_the_newer_code_wa
         await town.until("a", at("pay"))
         await town.pay("a")
         await town.until("a", completed)
+
+    play(scene)
+
+
+def test_a_topic_that_only_the_newer_version_reads_is_read_on_from_where_it_was() -> None:
+    async def scene(town: Town) -> None:
+        new = await town.orchestrate(version(1), version(6))
+        await town.order("a")
+        await town.until("a", at("score"))
+        await town.stop(new)
+        rolled_back = await town.orchestrate(version(1))
+        await town.pay("a", "score")
+        await town.order("b")
+        await asyncio.sleep(LONG)
+        assert rolled_back.ready
+        await town.stop(rolled_back)
+        await town.orchestrate(version(1), version(6))
+        await town.until("a", at("pay"))
+        await town.pay("a")
+        await town.until("a", completed)
+        assert not told(town, "parked"), "nothing came for it that the old code reads"
 
     play(scene)
 
