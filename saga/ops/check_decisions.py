@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from saga.engine.apply import apply
 from saga.engine.book import Book
 from saga.engine.decide import decide
-from saga.engine.decision import Announce, DeadLetter, Decision, Output, Request, Send
+from saga.engine.decision import Announce, DeadLetter, Decision, Output, Request, Send, output_json
 from saga.engine.definition import Saga
 from saga.engine.state import Instance, Phase
 from saga.ops.check_findings import Findings, Weight
@@ -36,10 +36,11 @@ _RAISES = ("user-code", "too-large")
 
 
 class Recorded(NamedTuple):
-    """A decision and what it was made on; `now` in ms."""
+    """A decision, what it was made on, and what it left; `now` in ms."""
 
     before: Instance | None
     decision: Decision
+    after: Instance
     now: int
 
 
@@ -88,12 +89,13 @@ class Redecide:
             self.unknown += 1
             return
         before = None if held is None else held.state
-        recorded = Recorded(before, decision, now)
+        after = apply(None if before is None else before.copy(), decision)
+        recorded = Recorded(before, decision, after, now)
         if self._last is None:
             self._check(recorded)
         elif self._last:
             self._recent.setdefault(slot, deque(maxlen=self._last)).append(recorded)
-        self._keep(slot, apply(None if before is None else before.copy(), decision))
+        self._keep(slot, after)
 
     def _keep(self, slot: Slot, state: Instance) -> None:
         self._states.put(slot, Held(state, UNMEASURED))
@@ -107,7 +109,7 @@ class Redecide:
     # --- what would be decided ----------------------------------------------------------------------------------------------------------
 
     def _check(self, recorded: Recorded) -> None:
-        before, decision, now = recorded
+        before, decision, _, _ = recorded
         version, hash = _made_for(before, decision)
         about = self._found.of(decision.saga, version)
         example = f"{decision.instance}#{decision.seq}"
@@ -118,7 +120,7 @@ class Redecide:
             about.add(Weight.UNCHECKED, "its structure is another, so what it decided was not decided again", example)
         elif not _by_the_runtime(decision):
             about.decisions += 1
-            for weight, what in _differences(saga, recorded, now):
+            for weight, what in _differences(saga, recorded):
                 about.add(weight, what, example)
 
 
@@ -138,8 +140,8 @@ def _by_the_runtime(decision: Decision) -> bool:
     return parked.get("reason") == VERSION or too_large
 
 
-def _differences(saga: Saga[Any, Any], recorded: Recorded, now: int) -> Iterator[tuple[Weight, str]]:
-    before, was, _ = recorded
+def _differences(saga: Saga[Any, Any], recorded: Recorded) -> Iterator[tuple[Weight, str]]:
+    before, was, left, now = recorded
     said = f"on {was.input.type or was.note}"
     try:
         made = decide(saga, before, was.input, now, was.key)
@@ -148,6 +150,9 @@ def _differences(saga: Saga[Any, Any], recorded: Recorded, now: int) -> Iterator
         return
     if decision_record(_normal(made)).value == decision_record(_normal(was)).value:
         return
+    other = list(_other(was, made, left, apply(None if before is None else before.copy(), made)))
+    if not other:
+        return  # an older engine wrote the same in other words
     parks, parked = made.patch.get("parked") or {}, was.patch.get("parked") or {}
     if parks.get("reason") in _RAISES and parks["reason"] != parked.get("reason"):
         where = parks["step"] or "start"
@@ -159,11 +164,11 @@ def _differences(saga: Saga[Any, Any], recorded: Recorded, now: int) -> Iterator
     elif parked and not parks:
         yield Weight.DIFFERS, f"{said} it does not park: {parked['reason']}"
     else:
-        yield Weight.DIFFERS, f"{said} {'; '.join(_other(was, made)) or 'it says something else'}"
+        yield Weight.DIFFERS, f"{said} {'; '.join(other)}"
 
 
-def _other(was: Decision, made: Decision) -> Iterator[str]:
-    """In which respects two decisions differ, in words without values."""
+def _other(was: Decision, made: Decision, left: Instance, leaves: Instance) -> Iterator[str]:
+    """In which respects two decisions, and what they leave, differ; in words without values."""
     if was.note != made.note:
         yield f"it comes to {made.note}, not {was.note}"
     then, now = [_name(output) for output in was.outputs], [_name(output) for output in made.outputs]
@@ -171,15 +176,24 @@ def _other(was: Decision, made: Decision) -> Iterator[str]:
         yield f"it sends {', '.join(now) or 'nothing'}, not {', '.join(then) or 'nothing'}"
     else:
         for one, other in zip(was.outputs, made.outputs, strict=True):
-            if fields := _fields(getattr(one, "data", None), getattr(other, "data", None)):
+            if fields := _fields(output_json(_plain_output(one)), output_json(_plain_output(other))):
                 yield f"{_name(one)} has another {fields}"
-    if fields := _fields(was.data and was.data[0], made.data and made.data[0]):
+    if fields := _fields(left.data, leaves.data):
         yield f"the data has another {fields}"
-    names = {path.split(".")[-1] for _, path in fields_changed(_plain(was.patch), _plain(made.patch))} - {"sent"}
-    if names & _TIMES:
+    paths = [path for _, path in fields_changed(_state(left), _state(leaves))]
+    if any(path.split(".")[-1] in _TIMES for path in paths):
         yield "other times (time-outs, pauses, deadline)"
-    if then == now and (rest := sorted(names - _TIMES)):
+    # What a command has in it is told above; and what an instance leads to, by what is sent.
+    rest = [path.removeprefix("steps.") for path in paths if path.split(".")[-1] not in _TIMES and ".sent" not in path]
+    if then == now and rest:
         yield f"the state has another {', '.join(rest)}"
+
+
+def _state(state: Instance) -> dict[str, Any]:
+    value = state.to_json()
+    if parked := value.get("parked"):
+        value["parked"] = {**parked, "detail": raised(parked["detail"])}
+    return {name: inner for name, inner in value.items() if name not in ("data", "seen")}
 
 
 def raised(detail: str) -> str:
@@ -189,11 +203,7 @@ def raised(detail: str) -> str:
 
 
 def _fields(was: Any, now: Any) -> str:
-    return ", ".join(path for _, path in fields_changed(was, now))
-
-
-def _plain(patch: Any) -> dict[str, Any]:
-    return dict(patch)
+    return ", ".join(path.removeprefix("data.") for _, path in fields_changed(was, now))
 
 
 def _name(output: Output) -> str:

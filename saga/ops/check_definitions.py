@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from saga.cloudevents import iso_time
 from saga.engine.book import Book
 from saga.engine.graph import difference
+from saga.engine.kinds import Waiting
 from saga.ops.check_findings import About, Findings, Weight
 from saga.runtime.fold import Fold
 
@@ -60,4 +61,6 @@ def _versions(book: Book, saga: str) -> str:
 
 
 def _known(book: Book) -> set[str]:
-    return {message.__type__ for saga in book.all() for message in saga.messages()}
+    types = {message.__type__ for saga in book.all() for message in saga.messages()}
+    events = (step.event for saga in book.all() for step in saga.steps.values() if isinstance(step, Waiting))
+    return types | {event.__type__ for event in events if event is not None}

@@ -9,6 +9,7 @@ Restore                                         Commit
  1 pause: nothing is read yet                    1 take what is there, inputs first, then due timers, up to a limit
  2 read the journal's last record                2 decide, on an overlay
  3 fold from where it says to the end            3 append: one batch
+   code that is behind gives way (see `versions`)
  4 append the claim                              4 check where it stands
  5 fold on to the claim                          5 adopt the overlay
  6 publish again what is not marked published    6 publish, and await the answers

@@ -45,6 +45,8 @@ from tests.ops.shop import (
     place,
     play,
 )
+from tests.simulation.sagas import book, broken
+from tests.simulation.world import World
 
 Records = dict[TopicPartition, list[StoredRecord]]
 Plant = Callable[[Saga[OrderPlaced, Order]], object]
@@ -400,6 +402,22 @@ def test_a_trimmed_journal_is_checked_as_far_as_it_goes_and_the_rest_is_told() -
     assert "was trimmed: what was decided before" in told.said("unchecked")
     assert not told.findings("differs")
     assert told.rows[-1]["decisions"] > 0
+
+
+def test_all_that_a_simulation_decides_is_decided_again_the_same() -> None:
+    """Crashes, retries, repeats, dead letters, operators: what decides is a function of what stands in the journal, and of no more."""
+
+    async def scene() -> World:
+        world = World(3)
+        await world.play()
+        return world
+
+    world = run(scene(), seed=3)
+    everything = {tp: held for tp, held in world.broker.everything().items() if tp.topic == JOURNAL}
+    broken.clear()
+    told = Told(everything, *book().all(), partitions=len(everything))
+    assert told.rows[0]["decisions"] > 100
+    assert {found["what"] for row in told.rows for found in row["findings"]} <= {"on payment.taken.v1 it does not park: user-code"}
 
 
 def test_what_was_decided_without_its_version_is_not_held_against_anybody(records: Records) -> None:
