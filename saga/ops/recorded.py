@@ -21,7 +21,10 @@ LUMP = 500  # records that are read at once
 
 
 async def export(log: Readable, file: TextIO, partitions: Sequence[TopicPartition]) -> int:
-    """Write all that these partitions of the journal, which are all of them, hold; gives the number of records. Raises Unavailable, Corrupt if it is trimmed meanwhile."""
+    """Write all that the journal holds, whose `partitions` these are; gives the number of records.
+
+    Raises Unavailable, and Corrupt for what this package did not write, or if it is trimmed meanwhile.
+    """
     written = 0
     for partition, bounds in (await log.bounds(partitions)).items():
         async for lump in log.read(partition, bounds.start, bounds.end):
