@@ -59,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.cli": {
         "saga.cli_parts",
         "saga.cli_participant",
+        "saga.cli_check",
         "saga.logs",
         "saga.app",
         "saga.connect",
@@ -68,6 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "saga.topics",
         *CONFIGURED,
     },
+    "saga.cli_check": {"saga.cli_parts", "saga.connect", "saga.ops", *CONFIGURED},
     "saga.cli_parts": {"saga.app", "saga.ops", *CONFIGURED},
     "saga.cli_participant": {"saga.cli_parts", "saga.conformance", "saga.connect", "saga.ops", *CONFIGURED},
     "saga": {"saga.app", "saga.topics", "saga.participant.http", *WHOLE},
