@@ -1,6 +1,6 @@
 """A saga coordinator for Kafka: business processes that span services finish, or are undone; nothing is lost in between."""
 
-from saga.app import App
+from saga.app import App, Reactor
 from saga.engine.calendar import Slot
 from saga.engine.definition import Saga, days, hours, minutes, seconds
 from saga.engine.kinds import Step
@@ -23,6 +23,7 @@ __all__ = [
     "Nothing",
     "Participant",
     "ParticipantRunner",
+    "Reactor",
     "Refusal",
     "Refused",
     "Retry",

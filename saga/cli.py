@@ -1,5 +1,5 @@
 """The command line: `saga new`, `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga replay`, `saga check`,
-`saga journal export`, `saga retry`, `saga publish`, `saga participant check`.
+`saga journal export`, `saga retry`, `saga publish`, `saga participant check`; and the drawings: `saga graph`, `saga map`.
 
 Data goes to stdout, messages to stderr; -o json gives one array, -o jsonl a line for each of its values.
 Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
@@ -19,6 +19,7 @@ from saga.app import App
 from saga.cli_check import check_command, journal_cli
 from saga.cli_participant import participant_cli
 from saga.cli_parts import AppOption, FormatOption, messages, named_app, run_to_end, settings
+from saga.cli_pictures import graph, map_
 from saga.config import Config
 from saga.connect import open_log, remark, safety
 from saga.errors import Misconfigured, SagaError
@@ -45,6 +46,8 @@ topics_cli = typer.Typer(no_args_is_help=True, help="Create and verify the topic
 cli.add_typer(topics_cli, name="topics")
 cli.add_typer(participant_cli, name="participant")
 cli.add_typer(journal_cli, name="journal")
+cli.command()(graph)
+cli.command("map")(map_)
 logger = logging.getLogger("saga")
 
 SagaOption = Annotated[str | None, typer.Option("--saga", help="only this saga")]
