@@ -174,14 +174,20 @@ class Bench:
         self._play(self._loop.time() + by.total_seconds())
 
     def settle(self, within: timedelta = timedelta(days=1)) -> None:
-        """Let time pass until every instance has ended or is parked. Raises AssertionError, with the stories, if that takes longer."""
+        """Let time pass until every instance has ended or is parked; a schedule, which never ends, is not waited for.
+
+        Raises AssertionError, with the stories, if that takes longer.
+        """
         self._begin()
         end = self._loop.time() + within.total_seconds()
-        while open_ := [case for case in self.cases if case.state not in ("completed", "compensated", "parked")]:
+        while open_ := [case for case in self.cases if self._goes_on(case)]:
             due = self._loop.next_timer()
             if due is None or due > end:
                 raise AssertionError(f"not settled within {within}:\n\n{stories(open_, MOST_STORIES)}")
             self._play(due)
+
+    def _goes_on(self, case: Case) -> bool:
+        return self.sagas[case.saga].schedule is None and case.state not in ("completed", "compensated", "parked")
 
     def crash(self, participant: Participant | None = None) -> None:
         """The orchestrator, or the process of a real participant, dies without a word; another one starts and takes over.
