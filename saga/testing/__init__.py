@@ -10,13 +10,15 @@
             assert order.outcome == "compensated"
             assert bench.commands(ReturnPayment) == [ReturnPayment(order_id="1")]
 
-`explore` plays every single and double fault of a definition. Nothing of the package imports this; `docs/TESTING.md` tells more.
+`explore` plays every single and double fault of a definition; `given` tests single decisions. Nothing of the package imports this;
+`docs/TESTING.md` tells more.
 """
 
 from saga.testing.bench import Bench
 from saga.testing.case import Case
 from saga.testing.exploration.report import Failure, Report
 from saga.testing.explore import explore
-from saga.testing.script import Silence, Unanswered
+from saga.testing.given import Given, given
+from saga.testing.script import Silence, Unanswered, WrongAnswer
 
-__all__ = ["Bench", "Case", "Failure", "Report", "Silence", "Unanswered", "explore"]
+__all__ = ["Bench", "Case", "Failure", "Given", "Report", "Silence", "Unanswered", "WrongAnswer", "explore", "given"]

@@ -39,10 +39,10 @@ class Problem(NamedTuple):
 class Broken(Exception):
     """A run in which something is wrong; it is not continued."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, world: World | None = None) -> None:
         super().__init__(problem.what)
         self.problem = problem
-        self.world: World | None = None  # in which it shows; whoever lets things happen there fills it in
+        self.world = world  # in which it shows best; if none is given, the one that is broken, which whoever catches this fills in
 
 
 class Judge:
@@ -54,7 +54,7 @@ class Judge:
         self.no_effect = frozenset(no_effect)
         self.varying = frozenset(command.__type__ for command in varying)
         self.watch = watch
-        self._said: dict[tuple[str, str], Any] = {}  # what a command said when it was first sent, by step and action
+        self._said: dict[tuple[str, str], tuple[Any, World]] = {}  # what a command first said, and where, by step and action
         self._after = {name: _descendants(self.graph.next, name) for name in self.graph.steps}
 
     # --- what was decided ---------------------------------------------------------------------------------------------------------------
@@ -88,23 +88,11 @@ class Judge:
             where = f"at {parked.step}" if parked.step else "at the start"
             what = f"the saga's own code raises {where}: {_last_lines(parked.detail)}"
             _broken("code raises", parked.step, what, "In production the instance parks, and waits for a new version of the code.")
-        if step is not None and state is not None:
-            if parked.reason == "compensation" and state.answer == "nothing":
-                self._undone_elsewhere(step)
-            elif parked.reason in ("unverified", "compensation", "refused"):
-                return
-            elif parked.reason == "unknown" and step.when_unknown() == "park":
-                return
+        nobody_knows = parked.reason == "unknown" and step is not None and step.when_unknown() == "park"
+        said_nothing = state is not None and state.answer == "nothing"
+        if nobody_knows or (parked.reason in ("unverified", "compensation", "refused") and not said_nothing):
+            return
         _broken("parked", parked.step, f"it parks although no rule says so: {parked_because(parked)}")
-
-    def _undone_elsewhere(self, step: Step[Any, Any]) -> NoReturn:
-        undo, do = step.compensation_class, step.command_class
-        assert undo is not None
-        what = f"{step.name} was done, and its compensation is answered: there is nothing to compensate"
-        advice = ""
-        if undo.__service__ != do.__service__:
-            advice = f"{undo.__name__} goes to {undo.__service__}, {do.__name__} to {do.__service__}: only who did it knows what to undo."
-        _broken("undone elsewhere", step.name, what, advice)
 
     # --- what leaves ------------------------------------------------------------------------------------------------------------------
 
@@ -118,21 +106,33 @@ class Judge:
         if last is not None and last[0] == send.command and last[1] + 1 != send.attempt:
             _broken("other id", step, f"attempt {send.attempt} of {send.command} follows attempt {last[1]}")
         world.ids = {**world.ids, (step, action): (send.command, send.attempt)}
-        self._says(step, action, send)
+        if action != Action.EXECUTE:
+            self._asks_who_did(step, action)
+        self._says(world, step, action, send)
 
-    def _says(self, step: str, action: str, send: Send) -> None:
-        first = self._said.setdefault((step, action), send.data)
-        if first == send.data or send.type in self.varying:
+    def _asks_who_did(self, step: str, action: str) -> None:
+        definition = self.saga.steps[step]
+        do, then = definition.command_class, definition.command_for(Action(action))
+        assert then is not None, f"{step} has nothing to {action} with"
+        if then.__service__ != do.__service__:
+            what = f"{then.__name__} goes to {then.__service__}, but {do.__name__} to {do.__service__}"
+            advice = (
+                f"Only {do.__service__} knows whether {step} happened, and that it must not happen any more: ask {do.__service__}."
+            )
+            _broken("other service", f"{step}:{action}", what, advice)
+
+    def _says(self, world: World, step: str, action: str, send: Send) -> None:
+        """What a command says may not depend on the run."""
+        other, where = self._said.setdefault((step, action), (send.data, world))
+        if other == send.data or send.type in self.varying:
             return
         command = self.saga.steps[step].command_for(Action(action))
         name = command.__name__ if command is not None else send.type
-        differs = ", ".join(changes(first, send.data))
-        what = f"what {name} says depends on what else has happened by then: {differs}"
-        advice = (
-            f"Take it from what is always there ({'the data or the command as it was sent' if action != Action.EXECUTE else 'the data'} "
-            f"before {step}); or, if it is meant so: varying=[{name}]."
-        )
-        _broken("varies", f"{step}:{action}", what, advice)
+        less, more, world = (send.data, other, world) if _blanks(send.data) >= _blanks(other) else (other, send.data, where)
+        what = f"what {name} says depends on what else has happened by then: {', '.join(changes(more, less))}"
+        known = "the data" if action == Action.EXECUTE else "the data or the command as it was sent"
+        advice = f"Take it from what is always there ({known} before {step}); or, if it is meant so: varying=[{name}]."
+        raise Broken(Problem("varies", f"{step}:{action}", what, advice), world)
 
     # --- what takes effect ----------------------------------------------------------------------------------------------------------------
 
@@ -140,21 +140,12 @@ class Judge:
         """A step is about to take effect."""
         step = step_and_action(send.command)[0]
         if send.command in world.undone:
-            self._too_late(step)
+            _broken("after its undo", step, f"{step} takes effect after its compensation was accepted")
         for other in self.graph.before[step]:
             if not world.effect(other) and not world.undone:
                 _broken("too early", step, f"{step} takes effect before {other} does, which comes before it")
         if step == self.graph.pivot and world.undone:
             _broken("pivot", step, f"the pivot {step} takes effect although the saga is already being compensated")
-
-    def _too_late(self, step: str) -> NoReturn:
-        definition = self.saga.steps[step]
-        undo, advice = definition.compensation_class, ""
-        if undo is not None and undo.__service__ != definition.command_class.__service__:
-            advice = (
-                f"{undo.__name__} goes to another service than {definition.command_class.__name__}: it cannot know what is to come."
-            )
-        _broken("after its undo", step, f"{step} takes effect after its compensation was accepted", advice)
 
     def undoes(self, world: World, send: Send) -> None:
         """A step is about to be undone."""
@@ -195,6 +186,13 @@ class Judge:
 
 def _broken(kind: str, step: str, what: str, advice: str = "") -> NoReturn:
     raise Broken(Problem(kind, step, what, advice))
+
+
+def _blanks(data: Any) -> int:
+    """How many values of a command say nothing."""
+    if isinstance(data, dict):
+        return sum(_blanks(value) for value in data.values())
+    return data in ("", None, 0, [], {})
 
 
 def _last_lines(detail: str) -> str:

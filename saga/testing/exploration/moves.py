@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from saga.engine.decision import Input, Kind, Send
@@ -46,10 +47,11 @@ def go_on(world: World) -> World | None:
         pass
     elif world.held:
         _come(after, world.held[0], "comes only when nothing else happens any more")
-    elif world.state is not None and world.state.live and world.state.parked is not None and world.retries < MAX_RETRIES:
+    elif _waits_for_operator(world):
         after.operate()
     else:
-        return _end(world)
+        _end(world)
+        return None
     _heal(after)
     return after
 
@@ -58,7 +60,7 @@ def _end(world: World) -> None:
     try:
         world.setting.judge.ended(world)
     except Broken as broken:
-        broken.world = world
+        broken.world = broken.world or world
         raise
 
 
@@ -84,7 +86,12 @@ def _heal(world: World) -> None:
 
 
 def late_arrivals(world: World) -> Iterator[Callable[[], World]]:
-    """Each message that was held back and could come now; the moments that matter are those at which its step has moved."""
+    """Each message that was held back and could come now; the moments that matter are those at which its step has moved.
+
+    And where it is parked, what if the operator is quicker than what was held back?
+    """
+    if world.held and not world.mail and _waits_for_operator(world):
+        yield partial(_operate, world)
     for mail in world.held:
         if world.stage(mail) not in mail.offered:
 
@@ -95,6 +102,17 @@ def late_arrivals(world: World) -> Iterator[Callable[[], World]]:
                 return after
 
             yield come
+
+
+def _waits_for_operator(world: World) -> bool:
+    state = world.state
+    return state is not None and state.live and state.parked is not None and world.retries < MAX_RETRIES
+
+
+def _operate(world: World) -> World:
+    after = world.copy()
+    after.operate()
+    return after
 
 
 def _come(world: World, mail: Mail, when: str) -> None:
@@ -138,7 +156,7 @@ def _of_command(world: World, mail: Mail, send: Send) -> Iterator[Fault]:
             yield Fault(f"{name} fails {FOR_GOOD}", lambda w: _breaks(w, place, "fails"))
     yield Fault(f"{name} is lost", lambda w: _hold(w, mail))
     if send.attempt == 1:
-        yield Fault(f"{name} is lost {FOR_GOOD}", lambda w: (_breaks(w, place, "lost"), _hold(w, mail))[0])
+        yield Fault(f"{name} is lost {FOR_GOOD}", lambda w: _hold(w, mail, place, "lost"))
     yield Fault(f"{name} comes twice", lambda w: _double(w, mail))
     yield from _out_of_order(world, mail)
 
@@ -154,7 +172,7 @@ def _of_input(world: World, mail: Mail, given: Input) -> Iterator[Fault]:
         return
     yield Fault(f"{name} is lost", lambda w: _hold(w, mail))
     if attempt == 1 and given.attributes["sagaoutcome"] != "failed":
-        yield Fault(f"{name} is lost {FOR_GOOD}", lambda w: (_breaks(w, place, "mute"), _hold(w, mail))[0])
+        yield Fault(f"{name} is lost {FOR_GOOD}", lambda w: _hold(w, mail, place, "mute"))
     yield from _out_of_order(world, mail)
 
 
@@ -187,8 +205,10 @@ def _breaks(world: World, place: tuple[str, str], how: str) -> None:
     world.broken = {**world.broken, place: how}
 
 
-def _hold(world: World, mail: Mail) -> None:
-    """It does not come now. Whether it is lost or late, what happens later says."""
+def _hold(world: World, mail: Mail, place: tuple[str, str] | None = None, how: str = "") -> None:
+    """It does not come now, and with a `place` nor does any later attempt. Whether it is lost or late, what happens later says."""
+    if place is not None:
+        _breaks(world, place, how)
     world.mail = tuple(each for each in world.mail if each is not mail)
     held = replace(mail, hit=True, fault=len(world.faults) - 1, offered=frozenset({world.stage(mail)}))
     world.held = (*world.held, held)

@@ -72,7 +72,7 @@ class _Reader:
             return ""
         if sign.isdigit():
             raise ValueError(f"{self.pattern!r} refers back")
-        return _CLASSES.get(sign) or _SPECIAL.get(sign, sign)
+        return {**_CLASSES, **_SPECIAL}.get(sign, sign)
 
     def _class(self) -> str:
         start = self.at - 1
@@ -83,7 +83,7 @@ class _Reader:
                 self._take()
         allowed = re.compile(self.pattern[start : self.at])
         printable = [*_PREFERRED, *map(chr, range(33, 127))]
-        found = next((sign for sign in printable if allowed.fullmatch(sign)), None)
+        found: str | None = next((sign for sign in printable if allowed.fullmatch(sign)), None)
         if found is None:
             raise ValueError(f"{self.pattern!r} has a class that is not understood")
         return found

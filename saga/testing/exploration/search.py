@@ -78,15 +78,16 @@ class Search:
                 else:
                     self.merged += 1
             except Broken as broken:
-                assert broken.world is not None
-                self._found(broken.problem, broken.world, number)
+                self._found(broken, number)
 
     def _end(self, world: World, number: int) -> None:
         self.runs[number] += 1
         self.outcomes[world.outcome] += 1
         self.parked.update(moment.after.parked.reason for moment in world.moments() if _parks(moment))  # type: ignore[union-attr]
 
-    def _found(self, problem: Problem, world: World, number: int) -> None:
+    def _found(self, broken: Broken, number: int) -> None:
+        problem, world = broken.problem, broken.world
+        assert world is not None, f"a problem without a world: {problem}"
         self.runs[number] += 1
         finding = self.findings.setdefault((problem.kind, problem.step), Finding(problem, world))
         finding.runs[number] += 1

@@ -101,7 +101,7 @@ class World:
         try:
             self._hand_over(mail, mail.given, verdict)
         except Broken as broken:
-            broken.world = self
+            broken.world = broken.world or self
             raise
 
     def _hand_over(self, mail: Mail, send: Send, verdict: type[Message] | str | None) -> None:
@@ -125,7 +125,7 @@ class World:
             for send in sends:
                 self.setting.judge.sent(self, send)
         except Broken as broken:
-            broken.world = self
+            broken.world = broken.world or self
             raise
         self.sent = tuple(Mail(send, self._words(send)) for send in sends)
         self.mail += self.sent
