@@ -86,7 +86,7 @@ class Bench:
     def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
         try:
             if isinstance(error, Exception):
-                self._tell_stories(error)
+                self.tell_stories(error)
         finally:
             self._close()
 
@@ -253,6 +253,11 @@ class Bench:
             histories.take(batch)
         return histories.found.get(saga) or History(saga, key, self._journal.partition)
 
+    def tell_stories(self, error: Exception) -> None:
+        """Add the stories of the instances to an error: what happened here is the first thing that its reader wants to know."""
+        if cases := self.cases:
+            error.add_note("\n" + stories(cases, MOST_STORIES))
+
     # --- its pieces -------------------------------------------------------------------------------------------------------------------
 
     def _tell(self, command: type[Command[Any]], say: Say, times: int | None) -> None:
@@ -336,11 +341,6 @@ class Bench:
     def _id(self) -> str:
         self._sent += 1
         return f"bench-{self._sent}"
-
-    def _tell_stories(self, error: Exception) -> None:
-        """A test failed: what happened here is the first thing that its reader wants to know."""
-        if cases := self.cases:
-            error.add_note("\n" + stories(cases, MOST_STORIES))
 
     def _close(self) -> None:
         try:

@@ -10,9 +10,8 @@ from pydantic import SecretStr
 from saga import Misconfigured, Saga
 from saga.engine import advance
 from saga.engine.decision import Send
-from saga.testing import Failure, Report, explore
+from saga.testing import Failure, Replies, Report, explore
 from saga.testing.exploration import judge, world
-from saga.testing.exploration.samples import Replies
 from tests.engine.kit import DIAMOND, FORK, PIVOT, Part, make
 from tests.testing.flawed import Book, Booked, NoWay, Order, Ordered, PutBack, Release, Reserve, Reserved, Return, Shop, Take, Taken
 

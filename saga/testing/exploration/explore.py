@@ -10,7 +10,7 @@ number of a payment whose reply never came, a function that raises on a path tha
 Naive way: random faults on the real worker, many times. It is slow, and what it did not meet it cannot speak of.
 
 Way taken: the engine is pure, so a run is a few milliseconds and every fault is a branch. All runs are played: without a fault, with each
-one, and with each one after each one; in virtual time, with services that keep the protocol. `saga.testing.exploration` has the pieces.
+one, and with each one after each one; in virtual time, with services that keep the protocol. The modules beside this one are the pieces.
 
 The faults, of each command on its way (execute, verify, compensate; first and later attempts): refused, with each refusal it names; fails
 once, or until the attempts are exhausted; it or its answer is lost, once or for good, or comes late, at every moment that matters; comes
