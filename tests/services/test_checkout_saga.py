@@ -123,4 +123,3 @@ def test_a_step_that_nothing_undoes_is_found_and_its_story_told(step: str, comma
     assert failure.left == (step,)
     assert f"checkout {FIRST['order_id']} · compensated" in failure.story
     assert f"✓ {step} is done" in failure.story
-    assert "✗ turns back" in failure.story
