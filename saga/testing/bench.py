@@ -90,7 +90,7 @@ class Bench:
         finally:
             self._close()
 
-    # --- what services answer ---------------------------------------------------------------------------------------------------------
+    # --- what services answer -----------------------------------------------------------------------------------------------------
 
     @overload
     def answer(self, command: type[Command[R]], reply: R, *, times: int | None = None) -> None: ...
@@ -133,7 +133,7 @@ class Bench:
         self._play(self._loop.time())
         return hosted.store
 
-    # --- what happens -----------------------------------------------------------------------------------------------------------------
+    # --- what happens -------------------------------------------------------------------------------------------------------------
 
     def start(self, event: Message) -> Case:
         """The event that starts a saga comes in; once all that needs no waiting has happened, the instance that it started.
@@ -199,7 +199,7 @@ class Bench:
         self._do(hosted.start())
         self.advance(timedelta(seconds=2 * SESSION))
 
-    # --- what became of it ------------------------------------------------------------------------------------------------------------
+    # --- what became of it --------------------------------------------------------------------------------------------------------
 
     @property
     def now(self) -> int:
@@ -258,7 +258,7 @@ class Bench:
         if cases := self.cases:
             error.add_note("\n" + stories(cases, MOST_STORIES))
 
-    # --- its pieces -------------------------------------------------------------------------------------------------------------------
+    # --- its pieces ---------------------------------------------------------------------------------------------------------------
 
     def _tell(self, command: type[Command[Any]], say: Say, times: int | None) -> None:
         if command.__type__ not in self._script.commands:

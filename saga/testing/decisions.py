@@ -10,17 +10,17 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from saga.engine.actions import RETRY
 from saga.engine.apply import apply
-from saga.engine.book import RETRY
 from saga.engine.decide import decide
 from saga.engine.decision import Input, Kind, Send
 from saga.engine.definition import Saga
-from saga.engine.messages import PROTOCOL_TYPES, Message, events_topic, topic_of
+from saga.engine.messages import PROTOCOL_TYPES, REQUESTS, Message, events_topic, topic_of
 from saga.engine.state import Instance
 from saga.log.base import TopicPartition
 from saga.ops.look import History, Moment
 from saga.ops.story import page, story
-from saga.runtime.codec import JOURNAL, REQUESTS
+from saga.runtime.codec import JOURNAL
 
 BEGAN = round(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)  # ms: when every instance begins; the bench's clock does too
 
@@ -66,10 +66,10 @@ def timer_of(state: Instance) -> tuple[int, Input] | None:
     return due, Input(Kind.TIMER, data={"step": step, "due": due})
 
 
-def retry_of(state: Instance, number: int) -> Input:
-    """What an operator sends with `saga retry`, for the `number`th time."""
-    data = {"saga": state.saga, "key": state.key, "who": "operator", "why": "it works again"}
-    return Input(Kind.OPERATOR, RETRY, f"retry-{number}", "saga-cli", f"{REQUESTS}:0:0", data=data)
+def operator(state: Instance, action: str, id: str, **more: Any) -> Input:
+    """What an operator sends with `saga retry`, `saga cancel` and the like."""
+    data = {"saga": state.saga, "key": state.key, "who": "operator", "why": "it works again" if action == RETRY else "asked to"}
+    return Input(Kind.OPERATOR, action, id, "saga-cli", f"{REQUESTS}:0:0", data={**data, **more})
 
 
 def told(saga: Saga[Any, Any], key: str, moments: Iterable[Moment], now: int) -> str:

@@ -14,15 +14,16 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from saga.engine.book import start_key
+from saga.engine.actions import RETRY
 from saga.engine.decision import Input, Send
 from saga.engine.definition import Saga
+from saga.engine.keys import start_key
 from saga.engine.messages import Command, Event, Message, Refusal
 from saga.engine.state import Instance
 from saga.errors import Unreadable
 from saga.ops.look import Moment
 from saga.ops.why import label
-from saga.testing.decisions import BEGAN, reply_to, retry_of, start_of, take, timer_of, told
+from saga.testing.decisions import BEGAN, operator, reply_to, start_of, take, timer_of, told
 from saga.testing.script import outcome_of
 
 R = TypeVar("R", bound=Event)
@@ -54,7 +55,7 @@ class Given:
         self._what = what  # that happened last
         self._fresh = fresh  # the moments from here on are what it led to
 
-    # --- what happens -------------------------------------------------------------------------------------------------------------------
+    # --- what happens -------------------------------------------------------------------------------------------------------------
 
     def when(self, message: R | Refusal, *, to: type[Command[R]] | Command[R]) -> Given:
         """A service answers the last command of this class, or the one that says this, with a reply or a refusal.
@@ -85,9 +86,9 @@ class Given:
 
     def retried(self) -> Given:
         """An operator lets what is parked go on."""
-        return self._then_take("an operator's retry", retry_of(self._state, len(self._moments)))
+        return self._then_take("an operator's retry", operator(self._state, RETRY, f"retry-{len(self._moments)}"))
 
-    # --- what comes of it -----------------------------------------------------------------------------------------------------------------
+    # --- what comes of it ---------------------------------------------------------------------------------------------------------
 
     def then(self, *commands: Command[Any], state: str | None = None) -> Given:
         """The last thing that happened led to exactly these commands, in this order, and to this state if one is named.
@@ -119,7 +120,7 @@ class Given:
     def __repr__(self) -> str:
         return f"<{self._saga.name} {self._key}: {self.state}>"
 
-    # --- its pieces -----------------------------------------------------------------------------------------------------------------------
+    # --- its pieces ---------------------------------------------------------------------------------------------------------------
 
     @property
     def _state(self) -> Instance:

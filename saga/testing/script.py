@@ -101,7 +101,7 @@ class Script:
         self._settle(asked, outcome, message)
         return asked.address.settled(outcome, message, now)
 
-    # --- its pieces -------------------------------------------------------------------------------------------------------------------
+    # --- its pieces ---------------------------------------------------------------------------------------------------------------
 
     def _read(self, record: StoredRecord, service: str) -> Asked:
         fields = header_fields(record.headers)

@@ -14,8 +14,9 @@ one, and with each one after each one; in virtual time, with services that keep 
 
 The faults, of each command on its way (execute, verify, compensate; first and later attempts): refused, with each refusal it names; fails
 once, or until the attempts are exhausted; it or its answer is lost, once or for good, or comes late, at every moment that matters; comes
-twice; is overtaken. And of the orchestrator: it crashes after any decision, and the saga's deadline passes at any time. Whoever is parked
-then is retried by an operator, with everything working again.
+twice; is overtaken. Of what is awaited: it never comes, or late, twice, or before its turn. Of a child: it is compensated, cannot start, or
+is late. Of the orchestrator: it crashes after any decision; the saga's deadline passes, or an operator cancels, at any time. Whoever is
+parked then is retried by an operator, with everything working again.
 """
 
 from __future__ import annotations
@@ -41,15 +42,16 @@ def explore(
     *,
     start: Message | None = None,
     replies: Replies | None = None,
-    no_effect: Collection[type[Command[Any]]] = (),
-    varying: Collection[type[Command[Any]]] = (),
+    no_effect: Collection[type[Command[Any]] | Saga[Any, Any]] = (),
+    varying: Collection[type[Message]] = (),
     faults: int = 2,
 ) -> Report:
     """Play every run of a saga with up to `faults` faults, and say what is wrong in any of them.
 
-    `start`: the event it starts with. `replies`: what services answer, by command: a message, several (its reply and its refusals), or a
-    function of the command. What is not given is made up. Every command is taken to have an effect that must be undone when the saga
-    turns back, unless it is in `no_effect`. What a command says must not depend on what else happened, unless it is in `varying`.
+    `start`: the event it starts with. `replies`: what comes in, by what it answers: by command a message, several (other replies, its
+    refusals), or a function of the command; by the class of an awaited event, such events; by child, its data when it has completed. What
+    is not given is made up. Every command, child and chain is taken to have an effect that must be undone when the saga turns back, unless
+    it is in `no_effect`. What a command says must not depend on what else happened, unless it is in `varying`.
     Raises DefinitionError for a definition with a mistake, Misconfigured for an argument that does not fit it or a sample that cannot be
     made up.
     """
@@ -57,9 +59,11 @@ def explore(
     if not 0 <= faults <= MOST_FAULTS:
         raise Misconfigured(f"faults= is 0 to {MOST_FAULTS}, not {faults}")
     samples = Samples(saga, start, replies or {})
-    for command in (*no_effect, *varying):
-        if command not in samples.commands.values():
-            raise Misconfigured(f"no_effect= or varying= names {command.__name__}, which {saga.name} does not send")
+    known = [*samples.commands.values(), *samples.others.values(), *(other.starts_on for other in samples.others.values())]
+    for what in (*no_effect, *varying):
+        if not any(what is each for each in known):
+            name = what.name if isinstance(what, Saga) else what.__name__
+            raise Misconfigured(f"no_effect= or varying= names {name}, which {saga.name} does not send")
     watch = Watch(saga)
     search = Search()
     search.explore(World(Setting(watch.saga, samples, Judge(watch, no_effect, varying))), faults)

@@ -17,6 +17,7 @@ _PARKED = {
     "unverified": "nobody answered whether a step had happened",
     "unknown": "nobody knew whether a step had happened",
     "refused": "a step after the pivot was refused",
+    "late": "what was awaited after the pivot did not come",
 }
 
 

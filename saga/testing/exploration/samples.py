@@ -1,43 +1,29 @@
-"""Sample payloads: what a service answers, and what starts the saga, where the user gave nothing.
+"""Sample payloads: what starts the saga, what services answer, what it waits for; where the user gave nothing.
 
-A reply takes what it can from its command (the same order id, the same amount), and the rest is made up from its JSON Schema: the least
-that is valid. What cannot be made up is asked for, by an error that says what to write.
+A reply takes what it can from its command (the same order id, the same amount), an event from the start, and the rest is made up from
+its JSON Schema: the least that is valid. What cannot be made up is asked for, by an error that says what to write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel
 
-from saga.engine.book import start_key
-from saga.engine.decision import Send
+from saga.engine.decision import Request, Send
 from saga.engine.definition import Saga
+from saga.engine.keys import start_key
+from saga.engine.kinds import Chain, Child, Wait
 from saga.engine.messages import Command, Message
 from saga.errors import Misconfigured, Unreadable
-from saga.testing.exploration.patterns import fitting
+from saga.testing.exploration.schemas import made_up
 
-Given = Message | Callable[[Any], Message] | Sequence[Message]
-Replies = Mapping[type[Command[Any]], Given]
+Given = BaseModel | Callable[[Any], Message] | Sequence[BaseModel]
+Replies = Mapping[type[Message] | Saga[Any, Any], Given]  # by command class, by the class of an awaited event, by child
 
-_FORMATS = {
-    "date-time": "2026-01-01T00:00:00Z",
-    "date": "2026-01-01",
-    "time": "00:00:00Z",
-    "duration": "PT1M",
-    "uuid": "00000000-0000-4000-8000-000000000000",
-    "email": "someone@example.com",
-    "uri": "https://example.com/",
-    "ipv4": "192.0.2.1",
-    "ipv6": "2001:db8::1",
-}
-_DEEP = 8  # levels: a schema that refers to itself ends somewhere above
-
-
-class NoSample(ValueError):
-    """No valid value can be made up."""
+M = TypeVar("M", bound=BaseModel)
 
 
 class Samples:
@@ -45,136 +31,69 @@ class Samples:
 
     def __init__(self, saga: Saga[Any, Any], start: Message | None, replies: Replies) -> None:
         self.commands = {m.__type__: m for m in saga.messages() if issubclass(m, Command)}
-        for command in replies:
-            if command not in self.commands.values():
-                raise Misconfigured(f"replies= names {command.__name__}, which {saga.name} does not send")
-        self._given = {command: _listed(command, given) for command, given in replies.items()}
-        self.start = start if start is not None else self._start(saga)
+        self._waits = {step.name: step for step in saga.steps.values() if isinstance(step, Wait)}
+        self.others = {step.child.name: step.child for step in saga.steps.values() if isinstance(step, Child | Chain)}
+        self._given = {what: self._listed(saga, what, given) for what, given in replies.items()}
+        self.start = start if start is not None else made_up(saga.starts_on, {}, f"start={saga.starts_on.__name__}(...)")
+        self._began = self.start.model_dump(mode="json")
         try:
-            self.key = start_key(saga, self.start.model_dump(mode="json"))
+            self.key = start_key(saga, self._began)
         except Unreadable as problem:
             raise Misconfigured(f"{self.start!r} cannot start {saga.name}: {problem}. Give start=...") from None
-        self._made: dict[tuple[type[Message], bytes], Message] = {}
+        self._made: dict[tuple[type[BaseModel], bytes], list[Any]] = {}
+        self._events = {name: self._awaited(wait) for name, wait in self._waits.items()}
 
-    def answer(self, send: Send, kind: type[Message]) -> Message:
-        """A payload of this class (the command's reply, or one of its refusals) for this command."""
+    def answers(self, send: Send, kind: type[Message]) -> list[Message]:
+        """The payloads of this class (the command's reply, or one of its refusals) for this command, at least one."""
         key = (kind, orjson.dumps(send.data))
         if key not in self._made:
-            self._made[key] = self._answer(self.commands[send.type], kind, send.data)
+            self._made[key] = self._answers(self.commands[send.type], kind, send.data)
         return self._made[key]
 
-    def _answer(self, command: type[Command[Any]], kind: type[Message], data: Any) -> Message:
-        for given in self._given.get(command, []):
-            message = given if isinstance(given, Message) else given(command.model_validate(data))
-            if isinstance(message, kind):
-                return message
-        return made_up(kind, data, f"replies={{{command.__name__}: {kind.__name__}(...)}}")
+    def events(self, step: str) -> list[Message]:
+        """What a step waits for, at least one payload."""
+        return self._events[step]
 
-    def _start(self, saga: Saga[Any, Any]) -> Message:
-        return made_up(saga.starts_on, {}, f"start={saga.starts_on.__name__}(...)")
+    def outcome(self, request: Request, child: Saga[Any, Any]) -> BaseModel:
+        """The data of a child that has completed."""
+        key = (child.data, orjson.dumps(request.data))
+        if key not in self._made:
+            given = self._given.get(child, [])
+            self._made[key] = given or [made_up(child.data, request.data, f"replies={{{child.name}: {child.data.__name__}(...)}}")]
+        outcome: BaseModel = self._made[key][0]
+        return outcome
 
+    def _answers(self, command: type[Command[Any]], kind: type[Message], data: Any) -> list[Message]:
+        given = self._given.get(command, [])
+        every = [one if isinstance(one, BaseModel) else one(command.model_validate(data)) for one in given]
+        fitting = [one for one in every if isinstance(one, kind)]
+        return fitting or [made_up(kind, data, f"replies={{{command.__name__}: {kind.__name__}(...)}}")]
 
-def _listed(command: type[Command[Any]], given: Given) -> list[Message | Callable[[Any], Message]]:
-    listed = cast("list[Message | Callable[[Any], Message]]", list(given) if isinstance(given, Sequence) else [given])
-    answers = (command.__reply__, *command.__refusals__)
-    for one in listed:
-        if isinstance(one, Message) and not isinstance(one, answers):
-            names = " or ".join(answer.__name__ for answer in answers)
-            raise Misconfigured(f"replies=: {command.__name__} is answered by {names}, not by {one!r}")
-    return listed
+    def _awaited(self, wait: Wait[Any, Any]) -> list[Message]:
+        name = wait.event.__name__
+        given: list[Any] = self._given.get(wait.event, [])
+        events = given or [made_up(wait.event, self._began, f"replies={{{name}: {name}(...)}}")]
+        for event in events:
+            if wait.key is not None and wait.key(event) != self.key:
+                what = f"{event!r} is not for the instance {self.key!r} but for {wait.key(event)!r}"
+                raise Misconfigured(f"{what}: {wait.name} would never get it. Give replies={{{name}: {name}(...)}}")
+        return events
 
-
-def made_up(message: type[Message], known: Mapping[str, Any], instead: str) -> Message:
-    """A valid payload; fields that `known` has by the same name are taken from it if they fit.
-
-    Raises Misconfigured, which asks for `instead`, if none can be made up.
-    """
-    schema = message.model_json_schema()
-    needed = schema.get("required", [])
-    try:
-        made = {name: _value(field, schema, name) for name, field in schema.get("properties", {}).items() if name in needed}
-    except NoSample as problem:
-        raise Misconfigured(f"no sample of {message.__name__} can be made up: {problem}. Give {instead}") from None
-    for borrowed in ({name: known[name] for name in schema.get("properties", {}) if name in known}, {}):
-        try:
-            return message.model_validate(made | borrowed)
-        except ValidationError as error:
-            problem_found = error
-        except Exception as error:  # a validator of the user's
-            raise Misconfigured(f"no sample of {message.__name__} can be made up: {error!r}. Give {instead}") from error
-    problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem_found.errors(include_url=False))
-    raise Misconfigured(f"no sample of {message.__name__} can be made up: {problems}. Give {instead}")
-
-
-def _value(schema: Mapping[str, Any], root: Mapping[str, Any], name: str, depth: int = 0) -> Any:
-    """The least value that a JSON Schema allows, as far as pydantic writes schemas."""
-    if depth > _DEEP:
-        raise NoSample(f"{name} refers to itself")
-    if "$ref" in schema:
-        return _value(root["$defs"][schema["$ref"].rpartition("/")[2]], root, name, depth + 1)
-    for whole in ("const", "default"):
-        if whole in schema:
-            return schema[whole]
-    if schema.get("examples"):
-        return schema["examples"][0]
-    if "enum" in schema:
-        return schema["enum"][0]
-    for choice in ("anyOf", "oneOf", "allOf"):
-        if choice in schema:
-            return _value(_simplest(schema[choice]), root, name, depth + 1)
-    make = _MAKERS.get(schema.get("type", "object"))
-    if make is None:
-        raise NoSample(f"{name} is {dict(schema)}")
-    return make(schema, root, name, depth)
+    def _listed(self, saga: Saga[Any, Any], what: Any, given: Given) -> list[Any]:
+        listed = list(given) if isinstance(given, Sequence) else [given]
+        if isinstance(what, Saga):
+            known, fits, name = what in self.others.values(), (what.data,), what.name
+        elif issubclass(what, Command):
+            known, fits, name = what in self.commands.values(), (what.__reply__, *what.__refusals__), what.__name__
+        else:
+            known, fits, name = any(wait.event is what for wait in self._waits.values()), (what,), what.__name__
+        if not known:
+            raise Misconfigured(f"replies= names {name}, which {saga.name} neither sends nor waits for")
+        for one in listed:
+            if isinstance(one, BaseModel) and not isinstance(one, fits):
+                raise Misconfigured(f"replies=: {name} is answered by {_or(fits)}, not by {one!r}")
+        return listed
 
 
-def _simplest(choices: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    return next((each for each in choices if each.get("type") == "null"), choices[0])
-
-
-def _text(schema: Mapping[str, Any], _root: Any, name: str, _depth: int) -> str:
-    if schema.get("format") in _FORMATS:
-        return _FORMATS[schema["format"]]
-    if "pattern" in schema:
-        try:
-            return fitting(schema["pattern"])
-        except ValueError as problem:
-            raise NoSample(f"{name}: {problem}") from None
-    least, most = schema.get("minLength", 0), schema.get("maxLength", 100)
-    return f"{name}-1"[:most].ljust(least, "-")
-
-
-def _number(schema: Mapping[str, Any], _root: Any, _name: str, _depth: int) -> int | float:
-    step = schema.get("multipleOf", 1)
-    least = schema.get("minimum", schema.get("exclusiveMinimum", 0) + ("exclusiveMinimum" in schema) * step)
-    value = max(1, least)  # nothing is a special case; one piece, one cent is not
-    if value > schema.get("maximum", value) or value >= schema.get("exclusiveMaximum", value + 1):
-        value = schema.get("maximum", schema.get("exclusiveMaximum", 1) - step)
-    return -(-value // step) * step if isinstance(step, int) and isinstance(value, int) else value
-
-
-def _array(schema: Mapping[str, Any], root: Mapping[str, Any], name: str, depth: int) -> list[Any]:
-    if "prefixItems" in schema:
-        return [_value(each, root, name, depth + 1) for each in schema["prefixItems"]]
-    items = schema.get("items", {"type": "string"})
-    least = max(schema.get("minItems", 0), min(2, schema.get("maxItems", 2)))  # two: one is no list yet
-    found = [_value(items, root, f"{name}-{number}" if number else name, depth + 1) for number in range(least)]
-    if schema.get("uniqueItems"):
-        found = [each for number, each in enumerate(found) if each not in found[:number]]
-    return found
-
-
-def _object(schema: Mapping[str, Any], root: Mapping[str, Any], _name: str, depth: int) -> dict[str, Any]:
-    needed = schema.get("required", [])
-    return {name: _value(field, root, name, depth + 1) for name, field in schema.get("properties", {}).items() if name in needed}
-
-
-_MAKERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any], str, int], Any]] = {
-    "string": _text,
-    "integer": _number,
-    "number": _number,
-    "boolean": lambda *_: True,
-    "null": lambda *_: None,
-    "array": _array,
-    "object": _object,
-}
+def _or(classes: Iterable[type]) -> str:
+    return " or ".join(each.__name__ for each in classes)

@@ -55,7 +55,7 @@ class Search:
             for world in last:
                 for fault in faults(world):
                     self.faults[number] += 1
-                    self._play(partial(strike, world, fault), number, level, coarse=fault.of_orchestrator)
+                    self._play(partial(strike, world, fault), number, level, coarse=fault.beside)
 
     def _play(self, first: Callable[[], World], number: int, level: list[World], *, coarse: bool = False) -> None:
         """Every run that begins so, each to its end; the worlds that were new go to `level`."""

@@ -1,7 +1,7 @@
 """A definition as it is explored: the user's own, with an eye on its functions.
 
 Problem: what a function returns goes through JSON before anybody uses it, and what JSON does not keep is gone without a word: a private
-attribute, an excluded field, a set that becomes a list. On the way the engine reads everything back, so no run ever shows the loss.
+attribute, an excluded field, a secret. The engine reads everything back on the way, so no run ever shows the loss.
 Way taken: a copy of the definition whose functions are wrapped. What one makes is read back as the journal will, and compared.
 
 The wrapper also remembers: asked again with the same data, a function is not called again. So code that draws an id or looks at a clock
@@ -18,6 +18,10 @@ import orjson
 from pydantic import BaseModel
 
 from saga.engine.definition import Saga
+from saga.engine.kinds import Mapped
+from saga.engine.nodes import AnyStep
+
+_FUNCTIONS = ("command", "finder", "receive", "compensation", "when", "until")
 
 
 class Lost(NamedTuple):
@@ -36,15 +40,28 @@ class Watch:
         self._known: dict[tuple[Any, ...], Any] = {}
         self.saga = copy.copy(saga)
         self.saga.begin = self._watched("", saga.begin)
-        self.saga.steps = {}
-        for name, step in saga.steps.items():
-            mine = self.saga.steps[name] = copy.copy(step)
-            mine.command = self._watched(name, step.command)
-            mine.finder = self._watched(name, step.finder)
-            mine.receive = self._watched(name, step.receive)
-            if callable(step.compensation):
-                mine.compensation = self._watched(name, step.compensation)
+        if saga.again is not None:
+            self.saga.again = self._one_run(saga.again)
+        self.saga.steps = {name: self._step(step) for name, step in saga.steps.items()}
         self.saga._graph = None
+
+    def _step(self, step: AnyStep[Any]) -> AnyStep[Any]:
+        mine = copy.copy(step)
+        for name in _FUNCTIONS:
+            if callable(function := getattr(step, name, None)):
+                setattr(mine, name, self._watched(step.name, function))
+        if isinstance(step, Mapped) and isinstance(mine, Mapped):
+            mine.items = self._watched(step.name, step.items)
+        return mine
+
+    def _one_run(self, again: Callable[..., Any]) -> Callable[..., Any]:
+        """One run is explored: whether it begins anew is asked, and what follows is another run."""
+        watched = self._watched("", again)
+
+        def renew(*arguments: Any) -> None:
+            watched(*arguments)
+
+        return renew
 
     def _watched(self, step: str, function: Callable[..., Any] | None) -> Any:
         if function is None:
@@ -55,7 +72,8 @@ class Watch:
             key = (step, function, *map(_written, arguments))
             if key not in self._known:
                 made = function(*arguments)
-                self._compare(step, name, made)
+                for each in made if isinstance(made, list | tuple) else [made]:
+                    self._compare(step, name, each)
                 self._known[key] = made
             return self._known[key]
 

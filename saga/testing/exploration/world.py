@@ -1,51 +1,35 @@
-"""One instance, the services it talks to, and what is on its way between them.
+"""One instance, and what is on its way from it and to it.
 
 A world is a value: what happens in it makes another one, and the first can go on differently. So two runs that begin alike share their
 beginning, and a run that comes to where another one was before need not be played again: `key` says what matters for the future, and
 leaves out what does not (times, the number of decisions).
 
-Services keep the protocol: an inbox row for each command with its answer, a tombstone where a compensation or a question comes first, a
-failure leaves nothing. Time passes only when nothing else can happen; what is in the topics is decided before timers.
+Time passes only when nothing else can happen: what is in the topics is decided before timers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
 
-from saga.engine.decision import Input, Kind, Send
+from saga.engine.actions import CANCEL, RETRY
+from saga.engine.decision import Input, Kind, Request, Send
 from saga.engine.definition import Saga
-from saga.engine.messages import Message
-from saga.engine.state import Action, Instance, step_and_action
+from saga.engine.kinds import Wait
+from saga.engine.messages import RELEASE
+from saga.engine.state import Instance, Status, Waits, base_name, step_and_action
 from saga.ops.look import Moment
-from saga.testing.decisions import BEGAN, reply_to, retry_of, start_of, take, timer_of
+from saga.testing.decisions import BEGAN, operator, start_of, take, timer_of
 from saga.testing.exploration.judge import Broken, Judge
+from saga.testing.exploration.mail import Mail, awaited, command
 from saga.testing.exploration.samples import Samples
+from saga.testing.exploration.services import Row, Verdict, serve
 
 LATENCY = 10  # ms that a message is on its way: enough to tell moments apart in a story, and less than any time-out
 OPERATOR = 60_000  # ms until an operator comes
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """One message on its way: a command to its service, or an input to the orchestrator."""
-
-    given: Send | Input
-    words: str
-    hit: bool = False  # by a fault; no second one hits it
-    slow: bool = False  # it comes after all others
-    fault: int = -1  # which of the world's faults holds it back
-    offered: frozenset[Hashable] = frozenset()  # where its step stood when it could have come and did not
-
-
-class Row(NamedTuple):
-    """What a service's inbox says of a command."""
-
-    outcome: str
-    message: Message | None = None
 
 
 class Past(NamedTuple):
@@ -64,7 +48,7 @@ class Setting(NamedTuple):
 
 
 class World:
-    """Changed only by what makes a copy first; see `then`."""
+    """Changed only by what makes a copy first (see `moves`)."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -73,15 +57,16 @@ class World:
         start = setting.samples.start
         self.mail: tuple[Mail, ...] = (Mail(start_of(start), f"the start ({type(start).__name__})"),)
         self.held: tuple[Mail, ...] = ()
-        self.rows: dict[tuple[str, str], Row] = {}  # by service and command id
+        self.rows: dict[tuple[str, str], Row] = {}  # the inboxes, by service and command id
         self.effects: dict[str, int] = {}  # done minus undone, by execute command id
         self.undone: frozenset[str] = frozenset()  # execute command ids whose undoing was answered
         self.ids: dict[tuple[str, str], tuple[str, int]] = {}  # the last command id and attempt, by step and action
+        self.told: frozenset[str] = frozenset()  # steps that wait, for which something was sent
         self.broken: dict[tuple[str, str], str] = {}  # what never works for a step and action until it is healed
         self.retries = 0
         self.outcome = ""
         self.faults: tuple[str, ...] = ()
-        self.rare = 0  # how many of them are the orchestrator's
+        self.rare = 0  # how many of them are not a service's
         self.sent: tuple[Mail, ...] = ()  # what the last decision sent, if nothing else happened since
         self.past: Past | None = None
 
@@ -90,28 +75,24 @@ class World:
         other.__dict__.update(self.__dict__)
         return other
 
-    # --- what happens; each changes this world, which is therefore a copy of the one before ---------------------------------------------
+    # --- what happens; each changes this world, which is therefore a copy of the one before ---------------------------------------
 
-    def deliver(self, mail: Mail, verdict: type[Message] | str | None = None) -> None:
-        """A message arrives. `verdict`, of a command: the refusal that it meets, or "failed"."""
+    def deliver(self, mail: Mail, verdict: Verdict = None) -> None:
+        """A message arrives. `verdict`, of a command: what it meets. Raises Broken if what follows breaks a rule."""
         self.sent = ()
         if isinstance(mail.given, Input):
             self.decide(mail.given)
             return
+        how = self.broken.get((mail.step, mail.action), "")
+        if how == "lost":
+            return
         try:
-            self._hand_over(mail, mail.given, verdict)
+            answer = serve(self, mail, "failed" if how == "fails" else verdict)
         except Broken as broken:
             broken.world = broken.world or self
             raise
-
-    def _hand_over(self, mail: Mail, send: Send, verdict: type[Message] | str | None) -> None:
-        place = step_and_action(send.command)
-        how = self.broken.get(place, "")
-        if how == "lost":
-            return
-        answer = self._serve(send, "failed" if how == "fails" else verdict)
-        if how != "mute":
-            self.mail = (*self.mail, Mail(answer, f"the answer to {mail.words}"))
+        if answer is not None and how != "mute":
+            self.mail = (*self.mail, Mail(answer, f"the answer to {mail.words}", mail.step, mail.action))
 
     def decide(self, given: Input, *, wait: int = LATENCY) -> None:
         """The orchestrator takes an input. Raises Broken if what it decides breaks a rule."""
@@ -119,16 +100,36 @@ class World:
         moment = take(self.setting.saga, self.setting.samples.key, self.state, given, self.now)
         self.past = Past(moment, self.past)
         self.state = moment.after
-        sends = [output for output in moment.decision.outputs if isinstance(output, Send)]
+        leaves = [
+            output
+            for output in moment.decision.outputs
+            if isinstance(output, Send) or (isinstance(output, Request) and output.type != RELEASE)
+        ]
+        self.sent = tuple(command(output, self.setting.samples) for output in leaves)
         try:
             self.setting.judge.decided(self, moment)
-            for send in sends:
-                self.setting.judge.sent(self, send)
+            for mail in self.sent:
+                self.setting.judge.sent(self, mail)
         except Broken as broken:
             broken.world = broken.world or self
             raise
-        self.sent = tuple(Mail(send, self._words(send)) for send in sends)
         self.mail += self.sent
+        self._tell_waits(moment)
+
+    def _tell_waits(self, moment: Moment) -> None:
+        """What a step has just begun to wait for will come."""
+        for name in moment.decision.patch.get("steps", ()):
+            step = moment.after.steps[name] if moment.after is not None else None
+            if step is not None and step.status is Status.WAITING and step.waits is Waits.EVENT and name not in self.told:
+                wait = self.setting.saga.steps[name]
+                if isinstance(wait, Wait):
+                    self.mail = (*self.mail, self.telling(wait))
+
+    def telling(self, wait: Wait[Any, Any], variant: int = 0) -> Mail:
+        """What a step waits for is sent."""
+        self.told |= {wait.name}
+        samples = self.setting.samples
+        return awaited(wait, samples.events(wait.name)[variant], self.setting.saga.name, samples.key)
 
     def fire(self) -> bool:
         """Time passes until the next timer; False if there is none."""
@@ -144,7 +145,12 @@ class World:
         assert self.state is not None
         self.broken = {}
         self.retries += 1
-        self.decide(retry_of(self.state, self.retries), wait=OPERATOR)
+        self.decide(operator(self.state, RETRY, f"retry-{self.retries}"), wait=OPERATOR)
+
+    def cancel(self) -> None:
+        """An operator wants it undone."""
+        assert self.state is not None
+        self.decide(operator(self.state, CANCEL, "cancel"))
 
     def deadline(self) -> None:
         """The saga's deadline passes now: as if all that happened so far had taken that long."""
@@ -160,52 +166,18 @@ class World:
         self.mail += tuple(replace(mail, hit=True) for mail in self.sent)
         self.sent = ()
 
-    # --- the services -----------------------------------------------------------------------------------------------------------------
-
-    def _serve(self, send: Send, verdict: type[Message] | str | None) -> Input:
-        place = (send.service, send.command)
-        if place not in self.rows:
-            if verdict == "failed":
-                return reply_to(send, "failed", id=f"{send.command}:{send.attempt}:failed", reason="out of order")
-            row = self._answer(send, verdict)  # first: it may leave a row of its own
-            self.rows = {**self.rows, place: row}
-        row = self.rows[place]
-        return reply_to(send, row.outcome, row.message)
-
-    def _answer(self, send: Send, verdict: Any) -> Row:
-        if verdict is not None:
-            return Row("refused", self.setting.samples.answer(send, verdict))
-        command = self.setting.samples.commands[send.type]
-        if send.action == Action.EXECUTE:
-            self.setting.judge.does(self, send)
-            self._count(send.command, 1)
-            return Row("done", self.setting.samples.answer(send, command.__reply__))
-        row = self.rows.get((send.service, send.subject), Row("nothing"))
-        self.rows = {**self.rows, (send.service, send.subject): row}  # where there was none, there will never be another
-        if send.action == Action.COMPENSATE:
-            self.undone |= {send.subject}
-        if row.outcome != "done":
-            return Row("nothing")
-        if send.action == Action.VERIFY:
-            return row
-        self.setting.judge.undoes(self, send)
-        self._count(send.subject, -1)
-        return Row("done", self.setting.samples.answer(send, command.__reply__))
-
-    def _count(self, command: str, change: int) -> None:
-        self.effects = {**self.effects, command: self.effects.get(command, 0) + change}
-
-    # --- what is so -----------------------------------------------------------------------------------------------------------------------
+    # --- what is so ---------------------------------------------------------------------------------------------------------------
 
     def effect(self, step: str) -> int:
-        """Done minus undone, over all rounds of a step."""
-        return sum(net for command, net in self.effects.items() if step_and_action(command)[0] == step)
+        """Done minus undone, over all rounds and all iterations of a step; of a single iteration if it is named."""
+        names = ((step_and_action(command)[0], net) for command, net in self.effects.items())
+        return sum(net for name, net in names if step in (name, base_name(name)))
 
     def stage(self, mail: Mail) -> Hashable:
         """Where the step stands that this message is about, as far as a late arrival matters."""
         if self.state is None:
             return None
-        step = self.state.steps.get(step_of(mail))
+        step = self.state.steps.get(mail.step)
         parked = self.state.parked.reason if self.state.parked else ""
         return (self.state.phase, parked, step and (step.status, step.waits, step.succeeded))
 
@@ -219,15 +191,14 @@ class World:
             yield past.moment
             past = past.before
 
-    def _words(self, send: Send) -> str:
-        step, action = step_and_action(send.command)
-        doing = {Action.COMPENSATE: f"compensating {step}", Action.VERIFY: f"the question about {step}"}.get(Action(action), step)
-        again = f", attempt {send.attempt}" if send.attempt > 1 else ""
-        return f"{doing} ({self.setting.samples.commands[send.type].__name__}{again})"
+    # --- what matters of it -------------------------------------------------------------------------------------------------------
 
     def key(self, *, coarse: bool = False) -> int:
         """What the future depends on, as a hash. `coarse`: not on the number of an attempt, beyond the second."""
-        return hash((self._state_key(coarse), tuple(self._mail_key(coarse)), *self._service_key(), self.retries, self.outcome))
+        seen = self.state.seen if self.state is not None else []
+        mail = tuple(mail.key(seen, coarse) for mail in self.mail)
+        held = tuple(mail.key(seen, coarse) for mail in self.held)
+        return hash((self._state_key(coarse), mail, held, *self._service_key(), self.told, self.retries, self.outcome))
 
     def _state_key(self, coarse: bool) -> Hashable:
         state = self.state
@@ -242,29 +213,13 @@ class World:
         )
         cause = state.cause and (state.cause.why, state.cause.step)
         parked = state.parked and (state.parked.reason, state.parked.step, state.parked.holds)
-        data = orjson.dumps(state.data)
-        return (tuple(steps), timers, state.phase, state.deadline_over, cause, parked, len(state.kept), data)
-
-    def _mail_key(self, coarse: bool) -> Iterator[Hashable]:
-        seen = self.state.seen if self.state is not None else ()
-        for mail in (*self.mail, None, *self.held):
-            if mail is None:
-                yield None
-            elif isinstance(mail.given, Send):
-                yield (mail.given.command, 0 if coarse else mail.given.attempt, mail.hit, mail.slow, mail.offered)
-            else:
-                attempt = mail.given.attributes.get("sagaattempt")
-                yield (mail.given.id, not coarse and attempt, mail.given.identity in seen, mail.hit, mail.slow, mail.offered)
+        flags = (state.phase, state.deadline_over, state.cancelled, len(state.kept), len(state.early))
+        return (tuple(steps), timers, flags, cause, parked, orjson.dumps(state.data))
 
     def _service_key(self) -> Iterator[Hashable]:
-        yield frozenset((*place, row.outcome, row.message and row.message.__type__) for place, row in self.rows.items())
+        yield frozenset(
+            (*place, row.outcome, row.type, id(row.message)) for place, row in self.rows.items()
+        )  # a sample is made once
         yield frozenset(self.effects.items())
         yield self.undone
         yield frozenset(self.broken.items())
-
-
-def step_of(mail: Mail) -> str:
-    """The step that a message is about; "" for the start."""
-    given = mail.given
-    command = given.command if isinstance(given, Send) else given.attributes.get("sagacommand", "")
-    return step_and_action(command)[0]
