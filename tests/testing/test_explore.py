@@ -11,7 +11,9 @@ from saga import Misconfigured, Saga
 from saga.engine import advance
 from saga.engine.decision import Send
 from saga.testing import Failure, Replies, Report, explore
-from saga.testing.exploration import judge, world
+from saga.testing.exploration import judge, services
+from saga.testing.exploration.mail import Mail
+from saga.testing.exploration.world import World
 from tests.engine.kit import DIAMOND, FORK, PIVOT, Part, make
 from tests.testing.flawed import Book, Booked, NoWay, Order, Ordered, PutBack, Release, Reserve, Reserved, Return, Shop, Take, Taken
 
@@ -208,7 +210,7 @@ def test_what_does_not_fit_is_refused() -> None:
     shop = Shop().saga()
     with pytest.raises(Misconfigured, match="Take is answered by Taken or Declined, not by"):
         explore(shop, replies={Take: Booked(tracking="t")})
-    with pytest.raises(Misconfigured, match="replies= names PutBack, which shop does not send"):
+    with pytest.raises(Misconfigured, match="replies= names PutBack, which shop neither sends nor waits for"):
         explore(shop, replies={PutBack: Taken(payment_id="p")})
     with pytest.raises(Misconfigured, match="no_effect= or varying= names PutBack"):
         explore(shop, no_effect=[PutBack])
@@ -220,18 +222,16 @@ def test_what_does_not_fit_is_refused() -> None:
 # Each of these plants a bug into the engine or the services as the exploration sees them; some rule must be broken.
 
 
-def _forgetful(self: world.World, send: Send, verdict: object) -> world.Row:
-    """A service without an inbox or tombstones: it does what it is told whenever it is told."""
-    self.rows = {}
-    return _honest(self, send, verdict)
-
-
-_honest = world.World._answer
-
-
 def test_services_that_forget_break_rules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.World, "_answer", _forgetful)
-    assert not explore(Shop().saga(), faults=1).ok
+    honest = services._answer
+
+    def forgetful(world: World, mail: Mail, send: Send, verdict: object) -> services.Row:
+        """Without an inbox or tombstones: it does what it is told whenever it is told."""
+        world.rows = {}
+        return honest(world, mail, send, verdict)
+
+    monkeypatch.setattr(services, "_answer", forgetful)
+    assert kinds(Shop().saga())
 
 
 def kinds(saga: Saga[Ordered, Order]) -> set[str]:

@@ -163,7 +163,7 @@ class Judge:
         state = world.state.steps.get(step.name) if world.state is not None else None
         if step.best_effort or (state is not None and state.status is Status.SKIPPED):
             return True
-        if isinstance(step, Waiting):
+        if isinstance(step, Waiting | Chain):  # nobody waits for what a chain starts
             return state is not None and state.status is Status.DONE
         return all(world.effect(part) for part in self._parts(world, step))
 

@@ -98,7 +98,7 @@ def late_arrivals(world: World) -> Iterator[Callable[[], World]]:
 
     And where it is parked, what if the operator is quicker than what was held back?
     """
-    if world.held and not world.mail and _waits_for_operator(world):
+    if world.held and not world.mail and not world.retries and _waits_for_operator(world):
         yield partial(_operate, world)
     for mail in world.held:
         if world.stage(mail) not in mail.offered:
