@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import BaseModel
+
 from saga.engine.actions import RETRY
 from saga.engine.apply import apply
 from saga.engine.decide import decide
@@ -55,6 +57,19 @@ def reply_to(send: Send, outcome: str, message: Message | None = None, *, id: st
         data=data,
         attributes={"sagacommand": send.command, "sagaoutcome": outcome, "sagaattempt": str(send.attempt)},
     )
+
+
+def event_of(event: Message, id: str) -> Input:
+    """An event that some service publishes without being asked."""
+    kind = type(event)
+    return Input(Kind.EVENT, kind.__type__, id, kind.__service__, f"{topic_of(kind)}:0:0", data=event.model_dump(mode="json"))
+
+
+def child_end(child: str, command: str, outcome: str, type: str, data: BaseModel | None, *, id: str = "") -> Input:
+    """How a child tells its parent that it has ended, in answer to the command that started it or wants it undone."""
+    about = {"sagacommand": command, "sagaoutcome": outcome, "sagaattempt": "1"}
+    plain = data.model_dump(mode="json") if data is not None else {}
+    return Input(Kind.REPLY, type, id or f"{command}:{outcome}", child, f"{REQUESTS}:0:0", data=plain, attributes=about)
 
 
 def timer_of(state: Instance) -> tuple[int, Input] | None:

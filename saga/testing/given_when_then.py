@@ -11,19 +11,23 @@ beginning may be shared. What services do among one another, crashes and races a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
-from saga.engine.actions import RETRY
-from saga.engine.decision import Input, Send
+from pydantic import BaseModel
+
+from saga.engine.actions import CANCEL, RETRY, SIGNAL
+from saga.engine.decision import Input, Request, Send
 from saga.engine.definition import Saga
 from saga.engine.keys import start_key
-from saga.engine.messages import Command, Event, Message, Refusal
-from saga.engine.state import Instance
+from saga.engine.kinds import Chain, Child, Wait
+from saga.engine.messages import CHILD_COMPENSATED, CHILD_COMPLETED, Command, Event, Message, Refusal
+from saga.engine.state import Action, Instance, Status, command_id
 from saga.errors import Unreadable
 from saga.ops.look import Moment
 from saga.ops.why import label
-from saga.testing.decisions import BEGAN, operator, reply_to, start_of, take, timer_of, told
+from saga.testing.decisions import BEGAN, child_end, event_of, operator, reply_to, start_of, take, timer_of, told
 from saga.testing.script import outcome_of
 
 R = TypeVar("R", bound=Event)
@@ -57,20 +61,39 @@ class Given:
 
     # --- what happens -------------------------------------------------------------------------------------------------------------
 
-    def when(self, message: R | Refusal, *, to: type[Command[R]] | Command[R]) -> Given:
-        """A service answers the last command of this class, or the one that says this, with a reply or a refusal.
+    @overload
+    def when(self, message: R | Refusal, *, to: type[Command[R]] | Command[R]) -> Given: ...
+    @overload
+    def when(self, message: Event) -> Given: ...
+    def when(self, message: Any, *, to: Any = None) -> Given:
+        """A service answers the last command of this class, or the one that says this; or something comes that the saga waits for.
 
-        Raises ValueError if no such command was sent, WrongAnswer if it is not answered so.
+        Raises ValueError if no such command was sent or nothing waits for such an event, WrongAnswer if the command is not answered so.
         """
+        if to is None:
+            return self._happens(message)
         send, command = self._sent(to)
         outcome, _ = outcome_of(command, message)
-        reply = reply_to(send, outcome, message, id=f"reply-{len(self._moments)}")
+        reply = reply_to(send, outcome, message, id=self._id())
         return self._then_take(f"{message!r} to {command.__name__}", reply)
+
+    def when_child(self, saga: Saga[Any, Any], completed: BaseModel | None = None) -> Given:
+        """A child ends: completed, with its data as they are then, or compensated. Raises ValueError if it was not started."""
+        step = next((step for step in self._saga.steps.values() if isinstance(step, Child) and step.child is saga), None)
+        state = self._state.steps.get(step.name) if step is not None else None
+        if step is None or state is None:
+            raise ValueError(f"{self._saga.name} has not started {saga.name}")
+        undoing = state.status is Status.COMPENSATING
+        id = command_id(self._state.id, step.name, Action.COMPENSATE if undoing else Action.EXECUTE, 1)
+        type = CHILD_COMPLETED if completed is not None else CHILD_COMPENSATED
+        outcome = "done" if completed is not None or undoing else "refused"
+        reply = child_end(saga.name, id, outcome, type, completed, id=self._id())
+        return self._then_take(f"the end of {saga.name}", reply)
 
     def fails(self, to: type[Command[Any]] | Command[Any], reason: str = "out of order") -> Given:
         """The service answers that it failed, technically. Raises ValueError if no such command was sent."""
         send, command = self._sent(to)
-        reply = reply_to(send, "failed", id=f"reply-{len(self._moments)}", reason=reason)
+        reply = reply_to(send, "failed", id=self._id(), reason=reason)
         return self._then_take(f"the failure of {command.__name__}", reply)
 
     def after(self, time: timedelta) -> Given:
@@ -86,19 +109,23 @@ class Given:
 
     def retried(self) -> Given:
         """An operator lets what is parked go on."""
-        return self._then_take("an operator's retry", operator(self._state, RETRY, f"retry-{len(self._moments)}"))
+        return self._then_take("an operator's retry", operator(self._state, RETRY, self._id()))
+
+    def cancelled(self) -> Given:
+        """An operator wants it undone."""
+        return self._then_take("an operator's cancel", operator(self._state, CANCEL, self._id()))
 
     # --- what comes of it ---------------------------------------------------------------------------------------------------------
 
-    def then(self, *commands: Command[Any], state: str | None = None) -> Given:
-        """The last thing that happened led to exactly these commands, in this order, and to this state if one is named.
+    def then(self, *messages: Message, state: str | None = None) -> Given:
+        """The last thing that happened led to exactly these commands (and starts of other sagas), in order, and to this state.
 
         Raises AssertionError, with the story, if not.
         """
         __tracebackhide__ = True
-        led = [self._read(send) for moment in self._moments[self._fresh :] for send in _sends(moment)]
-        if led != list(commands):
-            raise AssertionError(f"{self._what} led to\n{_listed(led)}\nnot to\n{_listed(list(commands))}\n\n{self.story()}")
+        led = [message for moment in self._moments[self._fresh :] for message in self._led(moment)]
+        if led != list(messages):
+            raise AssertionError(f"{self._what} led to\n{_listed(led)}\nnot to\n{_listed(list(messages))}\n\n{self.story()}")
         if state is not None and self.state != state:
             raise AssertionError(f"{self._what} left it {self.state}, not {state}\n\n{self.story()}")
         return self
@@ -147,6 +174,35 @@ class Given:
                 return send, command
         sent = ", ".join(dict.fromkeys(repr(self._read(send)) for send in every)) or "nothing"
         raise ValueError(f"{self._saga.name} sent no {to.__name__ if isinstance(to, type) else repr(to)}; it sent {sent}")
+
+    def _happens(self, event: Message) -> Given:
+        """An event that nobody commanded, or an answer of a person that was asked."""
+        waits = [step for step in self._saga.steps.values() if isinstance(step, Wait) and isinstance(event, step.event)]
+        if not waits:
+            raise ValueError(
+                f"{self._saga.name} waits for no {type(event).__name__}; a reply says which command it answers: to=..."
+            )
+        role = waits[0].role
+        if not role:
+            return self._then_take(f"{event!r}", event_of(event, self._id()))
+        signal = operator(self._state, SIGNAL, self._id(), type=event.__type__, role=role, data=event.model_dump(mode="json"))
+        return self._then_take(f"{event!r} of the role {role}", signal)
+
+    def _led(self, moment: Moment) -> Iterator[Message]:
+        """What left, as messages: commands, and the events that start other sagas."""
+        others = {
+            step.child.starts_on.__type__: step.child.starts_on
+            for step in self._saga.steps.values()
+            if isinstance(step, Child | Chain)
+        }
+        for output in moment.decision.outputs:
+            if isinstance(output, Send):
+                yield self._read(output)
+            elif isinstance(output, Request) and output.type in others:
+                yield others[output.type].model_validate(output.data)
+
+    def _id(self) -> str:
+        return f"given-{len(self._moments)}"
 
     def _read(self, send: Send) -> Message:
         command = next(m for m in self._saga.messages() if m.__type__ == send.type)

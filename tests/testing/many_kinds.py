@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -82,8 +82,8 @@ class Order(BaseModel):
 STARTED = Ordered(order_id="o1", skus=["a", "b"])
 
 
-def empty(name: str, deadline: timedelta = hours(1)) -> Saga[Ordered, Order]:
-    saga = Saga(name, version=1, starts_on=Ordered, key=lambda o: o.order_id, data=Order, deadline=deadline)
+def empty(name: str) -> Saga[Ordered, Order]:
+    saga = Saga(name, version=1, starts_on=Ordered, key=lambda o: o.order_id, data=Order, deadline=hours(1))
 
     @saga.start
     def begin(o: Ordered) -> Order:
@@ -114,7 +114,8 @@ def mapped(
     def release(o: Order, sku: str, sent: Reserve) -> Release:
         return released(o, sku, sent) if released is not None else Release(sku=sku)
 
-    saga.step(after=reserve, pivot=pivot, timeout=seconds(5), retry=BRIEF, **({} if pivot else {"compensation": None}))(ship)
+    options: dict[str, Any] = {"pivot": True} if pivot else {"compensation": None}
+    saga.step(after=reserve, timeout=seconds(5), retry=BRIEF, **options)(ship)
     return saga
 
 
@@ -164,8 +165,8 @@ def awaiting(*, after_pivot: bool = False, remedy: bool = True) -> Saga[Ordered,
     return saga
 
 
-def asking(within: timedelta | None = minutes(5)) -> Saga[Ordered, Order]:
-    """Somebody at the desk says whether it is good; then, after a while, it is shipped if it is."""
+def asking(*, patient: bool = False) -> Saga[Ordered, Order]:
+    """Somebody at the desk says whether it is good; then, after a while, it is shipped if it is. `patient`: only the deadline ends it."""
     saga = empty("asking")
 
     @saga.step(after=START, timeout=seconds(5), retry=BRIEF)
@@ -176,7 +177,7 @@ def asking(within: timedelta | None = minutes(5)) -> Saga[Ordered, Order]:
     def release(_: Order, sent: Reserve) -> Release:
         return Release(sku=sent.sku)
 
-    verdict = saga.ask(Verdict, after=reserve, within=within, role="desk", escalate="boss")
+    verdict = saga.ask(Verdict, after=reserve, within=None if patient else minutes(5), role="desk", escalate="boss")
 
     @verdict.done
     def heard(o: Order, v: Verdict) -> Order:

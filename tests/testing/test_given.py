@@ -24,6 +24,7 @@ from tests.ops.shop import (
     Told,
     make,
 )
+from tests.testing import many_kinds as kinds
 
 PLACED = OrderPlaced(order_id="o1", total=42)
 shop = make()
@@ -70,6 +71,42 @@ def test_time_passes_only_when_it_is_said() -> None:
 def test_a_beginning_is_shared_and_never_changed() -> None:
     shipping.when(Shipped(tracking="t"), to=Ship)
     shipping.then(Ship(order_id="o1"), state="running")
+
+
+def test_what_is_awaited_comes_or_does_not() -> None:
+    waiting = given(kinds.awaiting(), kinds.STARTED).when(kinds.Reserved(sku="a"), to=kinds.Reserve).then(state="running")
+    waiting.when(kinds.Picked(order_id="o1")).then(kinds.Ship(order_id="o1"))
+    late = waiting.after(minutes(5)).then(kinds.Chase(order_id="o1"))
+    late.when(kinds.Chased(), to=kinds.Chase).then().after(minutes(5)).then(kinds.Release(sku="a"), state="compensating")
+    with pytest.raises(ValueError, match="awaiting waits for no Verdict"):
+        waiting.when(kinds.Verdict(good=True))
+
+
+def test_a_person_answers() -> None:
+    asked = given(kinds.asking(), kinds.STARTED).when(kinds.Reserved(sku="a"), to=kinds.Reserve)
+    asked.when(kinds.Verdict(good=False)).then().after(minutes(1)).then(state="completed")
+    asked.when(kinds.Verdict(good=True)).then().after(minutes(1)).then(kinds.Ship(order_id="o1"))
+    asked.cancelled().then(kinds.Release(sku="a"), state="compensating")
+
+
+def test_each_item_is_answered_by_what_was_asked() -> None:
+    both = given(kinds.mapped(), kinds.STARTED).then(kinds.Reserve(sku="a"), kinds.Reserve(sku="b"))
+    one = both.when(kinds.Reserved(sku="a"), to=kinds.Reserve(sku="a")).then()
+    one.when(kinds.OutOfStock(sku="b"), to=kinds.Reserve(sku="b")).then(kinds.Release(sku="a"))
+
+
+def test_a_child_ends() -> None:
+    child, other = kinds.child(), kinds.child()
+    parent = kinds.parent(child, other)
+    begun = given(parent, kinds.STARTED).then(kinds.Ordered(order_id="o1-1", skus=["a", "b"]))
+    shipping = begun.when_child(child, completed=kinds.Order(order_id="o1-1", skus=["a"])).then(kinds.Ship(order_id="o1"))
+    shipping.when(kinds.Shipped(order_id="o1"), to=kinds.Ship).then(
+        kinds.Ordered(order_id="o1-2", skus=["a", "b"]), state="completed"
+    )
+    begun.when_child(child).then(state="compensated")
+    begun.cancelled().then(state="compensating").when_child(child).then(state="compensated")
+    with pytest.raises(ValueError, match="mapped has not started child"):
+        given(kinds.mapped(), kinds.STARTED).when_child(child)
 
 
 def test_a_wrong_expectation_says_what_happened_with_the_story() -> None:

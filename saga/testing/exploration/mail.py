@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from saga.engine.actions import SIGNAL
 from saga.engine.decision import Input, Kind, Request, Send
 from saga.engine.kinds import Wait
-from saga.engine.messages import REQUESTS, Message, topic_of
+from saga.engine.messages import REQUESTS, Message
 from saga.engine.state import Action, step_and_action
+from saga.testing.decisions import event_of
 from saga.testing.exploration.samples import Samples
 
 
@@ -53,11 +54,10 @@ def command(given: Send | Request, samples: Samples) -> Mail:
 
 def awaited(wait: Wait[object, object], event: Message, saga: str, key: str) -> Mail:  # type: ignore[type-var]
     """What a step waits for: an event, or a person's answer."""
-    kind, data = type(event), event.model_dump(mode="json")
-    id = f"{wait.name}-awaited"
+    kind, id = type(event), f"{wait.name}-awaited"
     if not wait.role:
-        given = Input(Kind.EVENT, kind.__type__, id, kind.__service__, f"{topic_of(kind)}:0:0", data=data)
-        return Mail(given, f"the event for {wait.name} ({kind.__name__})", wait.name)
+        return Mail(event_of(event, id), f"the event for {wait.name} ({kind.__name__})", wait.name)
+    data = event.model_dump(mode="json")
     about = {"saga": saga, "key": key, "who": "somebody", "why": "was asked", "type": kind.__type__, "role": wait.role}
     told = Input(Kind.OPERATOR, SIGNAL, id, "saga-cli", f"{REQUESTS}:0:0", data={**about, "step": wait.name, "data": data})
     return Mail(told, f"the answer to {wait.name} ({kind.__name__})", wait.name)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from saga.engine.decision import Input, Kind, Request, Send
+from saga.engine.decision import Input, Request, Send
 from saga.engine.kinds import Waiting
-from saga.engine.messages import CHILD_COMPENSATED, CHILD_COMPLETED, CHILD_REJECTED, NOTHING, RELEASE, REQUESTS, Message
+from saga.engine.messages import CHILD_COMPENSATED, CHILD_COMPLETED, CHILD_REJECTED, NOTHING, RELEASE, Message
 from saga.engine.state import Action, base_name
-from saga.testing.decisions import reply_to
+from saga.testing.decisions import child_end, reply_to
 from saga.testing.exploration.mail import Mail, id_of
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ def _other_saga(world: World, mail: Mail, request: Request, verdict: Verdict) ->
     row = world.rows[place]
     if "sagaparent" not in request.attributes:
         return None
-    data = row.message.model_dump(mode="json") if row.message is not None else {}
-    about = {"sagacommand": id, "sagaoutcome": row.outcome, "sagaattempt": "1"}
-    return Input(Kind.REPLY, row.type, f"{id}:{row.outcome}", place[0], f"{REQUESTS}:0:0", data=data, attributes=about)
+    return child_end(place[0], id, row.outcome, row.type, row.message)
 
 
 def _outcome(world: World, mail: Mail, request: Request, verdict: str) -> Row:
