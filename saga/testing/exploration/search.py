@@ -49,16 +49,17 @@ class Search:
     def explore(self, begin: World, depth: int) -> None:
         """All runs with up to `depth` faults."""
         level: list[World] = []
-        self._play(begin.copy, 0, level)
+        self._play(begin.copy, 0, level.append)
         for number in range(1, depth + 1):
             last, level = level, []
+            keep = level.append if number < depth else _nothing  # of the last ones nobody asks what could befall them
             for world in last:
                 for fault in faults(world):
                     self.faults[number] += 1
-                    self._play(partial(strike, world, fault), number, level, coarse=fault.beside)
+                    self._play(partial(strike, world, fault), number, keep, coarse=fault.beside)
 
-    def _play(self, first: Callable[[], World], number: int, level: list[World], *, coarse: bool = False) -> None:
-        """Every run that begins so, each to its end; the worlds that were new go to `level`."""
+    def _play(self, first: Callable[[], World], number: int, keep: Callable[[World], None], *, coarse: bool = False) -> None:
+        """Every run that begins so, each to its end; the worlds that were new go to `keep`."""
         waiting = [first]
         while waiting:
             try:
@@ -68,7 +69,7 @@ class Search:
                     return
                 coarse = False
                 while _add(self._known, here.key()):
-                    level.append(here)
+                    keep(here)
                     waiting += late_arrivals(here)
                     after = go_on(here)
                     if after is None:
@@ -93,6 +94,10 @@ class Search:
         finding.runs[number] += 1
         if _simplicity(world) < _simplicity(finding.world):
             finding.problem, finding.world = problem, world
+
+
+def _nothing(_: World) -> None:
+    pass
 
 
 def _add(known: set[int], key: int) -> bool:
