@@ -55,13 +55,22 @@ def test_a_mistake_is_told_with_what_to_do(words: list[str], said: str) -> None:
     assert said in saga(*words, code=2).stderr
 
 
-def test_the_drawings_in_the_docs_are_what_the_commands_print() -> None:
-    """To draw them anew: the two commands with --out, as docs/PICTURES.md has them; and the block of Mermaid by hand."""
-    services = "services:app"
-    images = {"checkout.svg": ["graph", "checkout"], "map.svg": ["map"]}
-    for name, command in images.items():
-        printed = saga(*command, "-f", "svg", app=services).stdout
-        kept = (ROOT / "docs/images" / name).read_text(encoding="utf-8")
-        assert printed == kept, f"run: saga {' '.join(command)} --out docs/images/{name}"
+DRAWINGS = {  # by file: the command that draws it, and the app
+    "checkout": ("graph checkout", "services:app"),
+    "map": ("map", "services:app"),
+    "nightly": ("graph nightly", "services.nightly:app"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(DRAWINGS))
+def test_the_drawings_in_the_docs_are_what_the_commands_print(name: str) -> None:
+    """To draw one anew: the command with --out, as docs/PICTURES.md has it."""
+    command, app = DRAWINGS[name]
+    printed = saga(*command.split(), "-f", "svg", app=app).stdout
+    kept = (ROOT / "docs/images" / f"{name}.svg").read_text(encoding="utf-8")
+    assert printed == kept, f"run: saga {command} --app {app} --out docs/images/{name}.svg"
+
+
+def test_the_block_of_mermaid_in_the_docs_is_what_the_command_prints() -> None:
     (block,) = (block for block in blocks_of("docs/PICTURES.md") if block.language == "mermaid")
-    assert block.text == saga("graph", "checkout", "-f", "mermaid", app=services).stdout
+    assert block.text == saga("graph", "checkout", "-f", "mermaid", app="services:app").stdout
