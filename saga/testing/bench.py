@@ -5,7 +5,7 @@
         order = bench.start(OrderPlaced(order_id="1", total=42))
         assert order.outcome == "compensated"
 
-Time stands still between calls. `start`, `retry` and `reply` let everything happen that needs no waiting; what waits for a time-out
+Time stands still between calls. `start`, `reply` and an operator's actions let everything happen that needs no waiting; what waits for a time-out
 or a pause needs `advance`, or `settle`, which lets as much time pass as is needed. An hour costs no hour.
 """
 
@@ -23,7 +23,6 @@ from sqlalchemy import MetaData
 
 from saga.app import App
 from saga.cloudevents import CloudEvent, header_fields, iso_time, parse
-from saga.engine.actions import RETRY
 from saga.engine.definition import Saga
 from saga.engine.messages import DEADLETTERS, REQUESTS, Command, Event, Message, Refusal, topic_of
 from saga.log.base import Record, StoredRecord, TopicPartition, TopicSpec
@@ -162,11 +161,15 @@ class Bench:
         departure = self._script.force(sent[-1], to.__service__, message, self.now)
         self._put(departure.topic, departure.record)
 
-    def retry(self, case: Case, why: str) -> None:
-        """An operator lets a parked instance go on."""
-        data = {"saga": case.saga, "key": case.key, "who": "bench", "why": why}
-        event = CloudEvent(RETRY, self._id(), "saga-cli", data, iso_time(self.now), case.key)
+    def operate(self, case: Case, action: str, why: str, **data: Any) -> None:
+        """An operator acts on an instance. Raises AssertionError, with the reason, if the engine refuses it."""
+        data = {"saga": case.saga, "key": case.key, "who": "bench", "why": why, **data}
+        event = CloudEvent(action, self._id(), "saga-cli", data, iso_time(self.now), case.key)
         self._put(REQUESTS, event.record(case.key.encode()))
+        moments = self.history(case.saga, case.key).moments
+        decided = next((m.decision for m in reversed(moments) if m.decision.input.id == event.id), None)
+        if decided is None or decided.note == "operator-refused":
+            raise AssertionError(f"{action} was refused: {decided.detail if decided is not None else 'there is no such instance'}")
 
     def advance(self, by: timedelta) -> None:
         """Let this much time pass."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from saga.engine.messages import Command, Event
+from pydantic import BaseModel
+
+from saga.engine.actions import CANCEL, COMPENSATE, EDIT, RESUME, RETRY, SIGNAL, SKIP
+from saga.engine.messages import Command, Event, Message
 from saga.engine.state import Instance
 from saga.ops.look import History
 from saga.ops.story import page, story
@@ -75,9 +78,34 @@ class Case:
         """A reply to the last command of this class comes now, whatever was answered before: a late one."""
         self._bench.reply(self, to, message)
 
+    # What operators do, each like the command of that name; raises AssertionError, with the reason, if it is refused.
+
     def retry(self, why: str = "a test") -> None:
-        """What an operator does with `saga retry`."""
-        self._bench.retry(self, why)
+        self._bench.operate(self, RETRY, why)
+
+    def resume(self, why: str = "a test") -> None:
+        self._bench.operate(self, RESUME, why)
+
+    def cancel(self, why: str = "a test") -> None:
+        self._bench.operate(self, CANCEL, why)
+
+    def compensate(self, why: str = "a test") -> None:
+        self._bench.operate(self, COMPENSATE, why)
+
+    def skip(self, step: str, result: BaseModel | None = None, why: str = "a test") -> None:
+        """With the result that the step would have had; None: it never happened (of a compensation: it is done)."""
+        given = {"nothing": True} if result is None else {"result": result.model_dump(mode="json")}
+        self._bench.operate(self, SKIP, why, step=step, **given)
+
+    def edit(self, data: BaseModel, why: str = "a test") -> None:
+        self._bench.operate(self, EDIT, why, data=data.model_dump(mode="json"))
+
+    def signal(self, event: Message, *, step: str = "", role: str = "", why: str = "a test") -> None:
+        """An event that a step waits for; with `role`, the answer to a question."""
+        self._bench.operate(self, SIGNAL, why, type=event.__type__, data=event.model_dump(mode="json"), step=step, role=role)
+
+    def answer(self, step: str, event: Message, role: str, why: str = "a test") -> None:
+        self.signal(event, step=step, role=role, why=why)
 
     @property
     def id(self) -> str:
