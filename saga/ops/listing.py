@@ -1,25 +1,29 @@
-"""Which instances there are, and in what state: rows for `saga list`, and the choice of those to retry."""
+"""Which instances there are, and in what state: rows for `saga list`, and the choice of those that an operator acts on."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from saga.cloudevents import iso_time
-from saga.engine.state import Instance, Status, Waits
+from saga.engine.definition import Saga
+from saga.engine.kinds import Child, Wait
+from saga.engine.state import Instance, Phase, Status, StepState, Waits, base_name
+from saga.ops.awaited import Awaited, Definitions, Question, awaited, fitting, items_done, questions, roles, step_of
+from saga.ops.lines import Tone
 from saga.ops.look import Journals
-from saga.ops.story import Tone, tone_of
+from saga.ops.story import tone_of
 from saga.ops.why import because, label, parked_because
 from saga.ops.words import coarse, duration, last_line, plain
 
 
 class Shown(StrEnum):
-    """Which states a list shows; `live` are those without an outcome."""
+    """Which states a list shows; `live` are those without an outcome, `early` those that have not started yet."""
 
     LIVE = "live"
+    EARLY = "early"
     RUNNING = "running"
     COMPENSATING = "compensating"
     PARKED = "parked"
@@ -30,20 +34,23 @@ class Shown(StrEnum):
 
 @dataclass(frozen=True)
 class Filter:
-    """Which instances are meant. `older`: begun at least so many ms ago; `reason`: of parking."""
+    """Which instances are meant. `older`: begun at least so many ms ago; `reason`: of parking; `waits`: what some step waits for."""
 
     saga: str | None = None
     shown: Shown = Shown.LIVE
     step: str | None = None
     reason: str | None = None
     older: int = 0
+    waits: Awaited | None = None
 
-    def takes(self, state: Instance, now: int) -> bool:
+    def takes(self, state: Instance, now: int, saga: Saga[Any, Any] | None = None) -> bool:
+        """`saga`: the definition that the instance runs, without which an answer or a time counts as an event."""
         fits_state = self.shown is Shown.ALL or self.shown == label(state) or (self.shown is Shown.LIVE and state.live)
         return (
             fits_state
             and self.saga in (None, state.saga)
-            and (self.step is None or self.step in waiting_steps(state))
+            and (self.step is None or any(self.step in (name, base_name(name)) for name in waiting_steps(state)))
+            and (self.waits is None or any(self.waits is awaited(*step, fitting(saga, state)) for step in _waiting(state)))
             and (self.reason is None or (state.parked is not None and state.parked.reason == self.reason))
             and now - state.started >= self.older
         )
@@ -58,14 +65,18 @@ class Listing:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-async def listing(journals: Journals, wanted: Filter, now: int, limit: int = 0) -> Listing:
+def unknown(_state: Instance) -> None:
+    """No definition is at hand."""
+
+
+async def listing(journals: Journals, wanted: Filter, now: int, limit: int = 0, definitions: Definitions = unknown) -> Listing:
     """Read every partition, one after the other, so that no more than one is in memory."""
     found = Listing()
     for partition in await journals.partitions():
         fold = await journals.fold(partition)
         for state in fold.states():
             found.counts[label(state)] += 1
-            if wanted.takes(state, now):
+            if wanted.takes(state, now, definitions(state)):
                 found.taken += 1
                 found.rows.append(state)
         found.rows.sort(key=lambda state: (state.started, state.saga, state.key))
@@ -74,46 +85,88 @@ async def listing(journals: Journals, wanted: Filter, now: int, limit: int = 0) 
     return found
 
 
+async def open_questions(journals: Journals, definitions: Definitions, role: str | None, saga: str | None) -> list[Question]:
+    """The questions that wait for a person, of this role if one is given; those with the least time left first."""
+    found: list[Question] = []
+    for partition in await journals.partitions():
+        for state in (await journals.fold(partition)).states():
+            if saga in (None, state.saga):
+                found += [one for one in questions(state, definitions(state)) if role is None or role in one.roles]
+    return sorted(found, key=lambda one: (one.until is None, one.until or one.since, one.saga, one.key, one.step))
+
+
 def waiting_steps(state: Instance) -> list[str]:
     """The steps that something is waited for at; of a parked instance also the one it is parked at."""
-    steps = [name for name, step in state.steps.items() if step.waits is not Waits.NOTHING]
-    if state.parked is not None and state.parked.step and state.parked.step not in steps:
+    steps = [name for name, _ in _waiting(state)]
+    if state.live and state.parked is not None and state.parked.step and state.parked.step not in steps:
         steps.append(state.parked.step)
-    return steps if state.live else []
+    return steps
+
+
+def _waiting(state: Instance) -> list[tuple[str, StepState]]:
+    return [(name, step) for name, step in state.steps.items() if step.waits is not Waits.NOTHING] if state.live else []
 
 
 HEADINGS = ("STATE", "SAGA", "KEY", "AGE", "STEP", "WHAT")
+ASKED = ("SAGA", "KEY", "STEP", "ROLE", "ANSWER", "UNTIL")
 
 
-def cells(state: Instance, now: int) -> tuple[Tone, tuple[str, ...]]:
-    """A row of the table."""
-    steps = ", ".join(waiting_steps(state))
-    row = (label(state), state.saga, plain(state.key), coarse(max(0, now - state.started)), steps, _what(state, now))
-    return tone_of(label(state)), row
+def cells(state: Instance, now: int, saga: Saga[Any, Any] | None = None) -> tuple[Tone, tuple[str, ...]]:
+    """A row of the table. `saga`: the definition that the instance runs, if it is at hand."""
+    steps = ", ".join(dict.fromkeys(_in_brief(name, state) for name in waiting_steps(state)))
+    age = coarse(max(0, now - state.started))
+    return tone_of(label(state)), (label(state), state.saga, plain(state.key), age, steps, _what(state, now, fitting(saga, state)))
 
 
-def _what(state: Instance, now: int) -> str:
+def question_cells(question: Question, now: int) -> tuple[Tone, tuple[str, ...]]:
+    """A row of the table of questions."""
+    left = "" if question.until is None else f"in {coarse(question.until - now)}" if question.until > now else "overdue"
+    row = (question.saga, plain(question.key), question.step, " or ".join(question.roles), question.answer, left)
+    return (Tone.BAD if len(question.roles) > 1 else Tone.PLAIN), row
+
+
+def _in_brief(name: str, state: Instance) -> str:
+    """A step's name; of items of a mapped step, how many are done instead of which wait."""
+    done, total = items_done(base_name(name), state)
+    return f"{base_name(name)} {done}/{total}" if total and "/" in name else name
+
+
+def _what(state: Instance, now: int, saga: Saga[Any, Any] | None) -> str:
+    if state.phase is Phase.EARLY:
+        kept = f"{len(state.early)} event{'s' if len(state.early) != 1 else ''} for its start"
+        return "never started" if state.ended is not None else f"keeps {kept} for {duration(state.deadline - now)} more"
     if not state.live:
         took = f"in {duration((state.ended or state.started) - state.started)}"
         return took if state.cause is None else f"{took}: {because(state.cause)}"
     if state.parked is not None:
         return f"{state.parked.reason} for {coarse(max(0, now - state.parked.since))}: {parked_because(state.parked)}"
-    said = list(_waits(state, now))
+    said = [_wait(name, step, now, saga) for name, step in _waiting(state)]
+    said = [text if (count := said.count(text)) == 1 else f"{count} times {text}" for text in dict.fromkeys(said)]
     if state.cause is not None:
         said.append(because(state.cause))
     return "; ".join(said)
 
 
-def _waits(state: Instance, now: int) -> Iterator[str]:
-    for step in state.steps.values():
-        left = "" if step.due is None else f" in {duration(step.due - now)}" if step.due > now else " is overdue"
-        what = {Status.COMPENSATING: "compensation", Status.VERIFYING: "verify"}.get(step.status, "attempt")
-        if step.waits is Waits.REPLY:
-            yield f"{what} {step.attempt}" + (f", time-out{left}" if left else "")
-        elif step.waits is Waits.RETRY:
-            yield f"{what} {step.attempt + 1}{left}: {last_line(step.reason)}"
-        elif step.waits is Waits.OPERATOR:
-            yield f"needs an operator: {last_line(step.reason)}"
+def _wait(name: str, step: StepState, now: int, saga: Saga[Any, Any] | None) -> str:
+    left = "" if step.due is None else f" in {duration(step.due - now)}" if step.due > now else " is overdue"
+    what = {Status.COMPENSATING: "compensation", Status.VERIFYING: "verify"}.get(step.status, "attempt")
+    definition = step_of(saga, name)
+    match awaited(name, step, saga):
+        case Awaited.RETRY:
+            return f"{what} {step.attempt + 1}{left}: {last_line(step.reason)}"
+        case Awaited.OPERATOR:
+            return f"needs an operator: {last_line(step.reason)}"
+        case Awaited.CHILD if isinstance(definition, Child):
+            child = f"{definition.child.name} {plain(str(step.sent['key']))}"
+            return f"child {child}" + (" to undo itself" if step.status is Status.COMPENSATING else "")
+        case Awaited.TIME:
+            return f"time{left}"
+        case Awaited.ANSWER if isinstance(definition, Wait):
+            return f"answer of {' or '.join(roles(definition, step))}" + (f", late{left}" if left else "")
+        case Awaited.EVENT:
+            awaits = definition.event.__type__ if isinstance(definition, Wait) else "event"
+            return awaits + (f", late{left}" if left else "")
+    return f"{what} {step.attempt}" + (f", time-out{left}" if left else "")
 
 
 def as_json(state: Instance) -> dict[str, Any]:

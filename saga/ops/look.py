@@ -46,7 +46,7 @@ class Moment(NamedTuple):
 
 @dataclass
 class History:
-    """What the journal holds of one instance's latest run."""
+    """What the journal holds of one instance: of its latest run, and of those before that it followed at once."""
 
     saga: str
     key: str
@@ -61,9 +61,12 @@ class History:
         return not self.moments or self.moments[0].decision.seq > 1
 
     def sent(self) -> dict[str, int]:
-        """When the last command for each step was sent, in ms, as far as is known."""
+        """When the last command for each step of the latest run was sent, in ms, as far as is known."""
         found: dict[str, int] = {}
+        run = self.state.id if self.state is not None else ""
         for moment in self.moments:
+            if moment.decision.instance != run:
+                continue
             for output in moment.decision.outputs:
                 if isinstance(output, Send):
                     step, _ = step_and_action(output.command)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from saga.ops.story import Line, Tone, page
+from saga.ops.lines import Line, Tone, page
 
 OK, FAILED, USAGE, PROBLEMS, INTERRUPTED = 0, 1, 2, 3, 130  # exit codes of every command
 

@@ -5,8 +5,8 @@
         order = bench.start(OrderPlaced(order_id="1", total=42))
         assert order.outcome == "compensated"
 
-Time stands still between calls. `start`, `reply` and an operator's actions let everything happen that needs no waiting; what waits for a time-out
-or a pause needs `advance`, or `settle`, which lets as much time pass as is needed. An hour costs no hour.
+Time stands still between calls. `start`, `reply` and an operator's actions let everything happen that needs no waiting; what waits for
+a time-out or a pause needs `advance`, or `settle`, which lets as much time pass as is needed. An hour costs no hour.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from saga.engine.decision import Decision, Kind, Send
 from saga.engine.messages import PROTOCOL_TYPES
 from saga.engine.state import ENDED, Action, Instance, Parked, Phase, Waits, step_and_action
+from saga.ops.heard import cause
+from saga.ops.lines import Tone
 from saga.ops.look import Moment
-from saga.ops.story import Tone, cause
 from saga.ops.why import label, parked_because
 from saga.ops.words import duration, plain
 
