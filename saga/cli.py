@@ -1,5 +1,6 @@
-"""The command line: `saga new`, `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga replay`, `saga check`,
-`saga journal export`, `saga retry`, `saga publish`, `saga participant check`; and the drawings: `saga graph`, `saga map`.
+"""The command line: `saga new`, `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga questions`, `saga replay`,
+`saga publish`; from other files `saga check`, `saga journal export`, `saga participant check`, the drawings `saga graph` and `saga map`,
+and what operators do (`cli_operate`).
 
 Data goes to stdout, messages to stderr; -o json gives one array, -o jsonl a line for each of its values.
 Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
@@ -7,28 +8,28 @@ Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from saga.app import App
 from saga.cli_check import check_command, journal_cli
+from saga.cli_operate import operate_cli
 from saga.cli_participant import participant_cli
 from saga.cli_parts import AppOption, FormatOption, messages, named_app, run_to_end, settings
 from saga.cli_pictures import graph, map_
+from saga.cli_tool import KeyArgument, OlderOption, ReasonOption, SagaOption, StepOption, book_at_hand, json_value, with_tool
 from saga.config import Config
 from saga.connect import open_log, remark, safety
 from saga.errors import Misconfigured, SagaError
 from saga.log.base import TopicPartition
 from saga.logs import set_up
 from saga.new import create
-from saga.ops.commands import Chosen, Tool, login_name
+from saga.ops.awaited import Awaited
 from saga.ops.listing import Filter, Shown
-from saga.ops.operate import DEFAULT_PATIENCE, DEFAULT_RATE, Act
 from saga.ops.output import FAILED, OK, PROBLEMS, USAGE, Format, Output
 from saga.ops.refold import Until
 from saga.ops.replay import Asked, parse_until
@@ -48,12 +49,8 @@ cli.add_typer(participant_cli, name="participant")
 cli.add_typer(journal_cli, name="journal")
 cli.command()(graph)
 cli.command("map")(map_)
+cli.add_typer(operate_cli)
 logger = logging.getLogger("saga")
-
-SagaOption = Annotated[str | None, typer.Option("--saga", help="only this saga")]
-KeyArgument = Annotated[str, typer.Argument(help="the business id, e.g. the order id", show_default=False)]
-StepOption = Annotated[str | None, typer.Option("--step", help="only those that wait, or are parked, at this step")]
-ReasonOption = Annotated[str | None, typer.Option("--reason", help="only those parked for this reason, e.g. user-code")]
 
 
 def main() -> None:
@@ -105,16 +102,20 @@ def list_(
     state: Annotated[Shown, typer.Option("--state", help="live: those without an outcome")] = Shown.LIVE,
     step: StepOption = None,
     reason: ReasonOption = None,
-    older: Annotated[str, typer.Option("--older", help="only those that began at least so long ago: 90s, 10m, 2h, 1d")] = "0s",
+    older: OlderOption = "0s",
+    waits: Annotated[Awaited | None, typer.Option("--waits", help="only those where some step waits for this")] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="at most so many, the oldest first; 0 for all")] = 50,
+    app: AppOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """List instances, the oldest first.
 
     Says their states, what they wait for, and how many there are of each. Exit code 0, also if there are none.
+
+    Without the app's definitions an answer or a time that is waited for counts as an event, and a child as a reply.
     """
-    wanted = Filter(saga, state, step, reason, parse_duration(older))
-    run_to_end(_with_tool(output, {}, lambda tool: tool.list(wanted, limit)))
+    wanted = Filter(saga, state, step, reason, parse_duration(older), waits)
+    with_tool(output, book_at_hand(app), lambda tool: tool.list(wanted, limit))
 
 
 @cli.command()
@@ -125,7 +126,7 @@ def show(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, outpu
 
     -o json gives all that the journal holds of it; -o jsonl a line for each decision.
     """
-    run_to_end(_with_tool(output, _sagas(app), lambda tool: tool.show(key, saga)))
+    with_tool(output, book_at_hand(app), lambda tool: tool.show(key, saga))
 
 
 @cli.command()
@@ -136,7 +137,22 @@ def why(key: KeyArgument, saga: SagaOption = None, app: AppOption = None, output
 
     Exit code 0 if it goes on by itself or has ended, 3 if it is parked, 1 if the key is not known.
     """
-    run_to_end(_with_tool(output, _sagas(app), lambda tool: tool.why(key, saga)))
+    with_tool(output, book_at_hand(app), lambda tool: tool.why(key, saga))
+
+
+@cli.command()
+def questions(
+    role: Annotated[str | None, typer.Option("--role", help="only what this role may answer")] = None,
+    saga: SagaOption = None,
+    app: AppOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """List the questions that wait for a person.
+
+    Says who may answer each, with what, and until when; those with the least time left first. Whom a step asks stands in its
+    definition, so this needs the app. Exit code 0, also if there are none.
+    """
+    with_tool(output, named_app(app).book, lambda tool: tool.questions(role, saga))
 
 
 @cli.command()
@@ -153,41 +169,12 @@ def replay(
     1 if what --until names is not there.
     """
     asked = Asked(partition, parse_until(until) if until else Until())
-    run_to_end(_with_tool(output, {}, lambda tool: replay_journal(tool.log, asked, tool.output, tool.messages)))
+    with_tool(output, None, lambda tool: replay_journal(tool.log, asked, tool.output, tool.messages))
 
 
 cli.command("check")(check_command)
 
-# --- operating ----------------------------------------------------------------------------------------------------------------------
-
-
-@cli.command()
-def retry(
-    key: Annotated[str | None, typer.Argument(help="one instance; without it all parked ones that the options name")] = None,
-    saga: SagaOption = None,
-    step: StepOption = None,
-    reason: ReasonOption = None,
-    why: Annotated[str, typer.Option("--why", help="why you do it; it stands in the journal (needed to do anything)")] = "",
-    who: Annotated[str, typer.Option("--who", help="who does it; else the login name")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="do it; without it many are only shown")] = False,
-    rate: Annotated[float, typer.Option("--rate", min=0.01, help="at most so many a second")] = DEFAULT_RATE,
-    wait: Annotated[float, typer.Option("--wait", min=0, help="how many seconds to wait for what comes of it")] = DEFAULT_PATIENCE,
-    output: FormatOption = Format.TABLE,
-) -> None:
-    """Let parked instances go on.
-
-    The action goes into the journal with who and why.
-
-    With KEY it is done at once. With --saga, --step or --reason the parked ones that fit are shown, and retried with --yes.
-    Exit code 0 if all go on, 3 if one parked again or was refused, 1 if one is not known or nobody decided it in time.
-    """
-    if key is None and saga is None and step is None and reason is None:
-        raise Misconfigured("say which: a KEY, or --saga, --step, --reason")
-    if (key is not None or yes) and not why.strip():
-        raise Misconfigured('say why: --why "gateway is back"; it stands in the journal')
-    chosen = Chosen(key, Filter(saga, Shown.PARKED, step, reason), yes)
-    act = Act(who or login_name(), why.strip(), rate, wait)
-    run_to_end(_with_tool(output, {}, lambda tool: tool.retry(chosen, act)))
+# --- saying ------------------------------------------------------------------------------------------------------------------------
 
 
 @cli.command()
@@ -201,11 +188,8 @@ def publish(
 
     Exit code 1 if the data is not valid for a saga that starts on it, 2 if none does. The same data again changes nothing.
     """
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise Misconfigured(f"the data is not JSON: {error}") from None
-    run_to_end(_with_tool(output, dict(named_app(app).book.sagas), lambda tool: tool.publish(type, value)))
+    value = json_value(data, "the data")
+    with_tool(output, named_app(app).book, lambda tool: tool.publish(type, value))
 
 
 # --- topics -------------------------------------------------------------------------------------------------------------------------
@@ -248,29 +232,6 @@ async def _topics(app: App, config: Config, output: Output, *, create: bool) -> 
     for problem in found:
         messages.print(problem, markup=False)
     return PROBLEMS if found else OK
-
-
-# --- what the commands share --------------------------------------------------------------------------------------------------------
-
-
-async def _with_tool(format: Format, sagas: dict[str, Any], command: Any) -> int:
-    """Give a command an open log, and the definitions that it can say more with."""
-    log = open_log(settings(), "saga-cli", make=False)
-    await log.open()
-    try:
-        code: int = await command(Tool(log, Output(format), messages, sagas))
-        return code
-    finally:
-        await log.close()
-
-
-def _sagas(app: str | None) -> dict[str, Any]:
-    try:
-        return dict(named_app(app).book.sagas)
-    except Exception:  # whatever the user's modules raise: the journal can be read without them, it is only told in less detail
-        if app is not None:
-            raise
-        return {}
 
 
 def _partition(name: str) -> TopicPartition:

@@ -59,10 +59,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.new": {"saga.errors"},
     "saga.testing": {"saga.app", "saga.lazy", "saga.ops", "saga.topics", *WHOLE},
     "saga.cli": {
-        "saga.cli_parts",
+        "saga.cli_operate",
         "saga.cli_participant",
         "saga.cli_check",
         "saga.cli_pictures",
+        "saga.cli_parts",
+        "saga.cli_tool",
         "saga.logs",
         "saga.app",
         "saga.connect",
@@ -77,6 +79,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.cli_participant": {"saga.cli_parts", "saga.conformance", "saga.connect", "saga.ops", *CONFIGURED},
     "saga.cli_pictures": {"saga.cli_parts", "saga.app", "saga.pictures", "saga.errors"},
     "saga": {"saga.app", "saga.lazy", "saga.topics", "saga.participant.http", *WHOLE},
+    "saga.cli_operate": {"saga.cli_parts", "saga.cli_tool", "saga.engine", "saga.errors", "saga.ops"},
+    "saga.cli_tool": {"saga.cli_parts", "saga.connect", "saga.engine", "saga.errors", "saga.ops"},
+    "saga": {"saga.app", "saga.topics", "saga.participant.http", *WHOLE},
     "topics": {"saga"},
     "services": {"saga", "topics", "services"},
     **{

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from saga.cloudevents import CloudEvent, iso_time
-from saga.engine.actions import RETRY
-from saga.engine.decision import Decision, Send
+from saga.engine.actions import COMPENSATE, RESUME, RETRY
+from saga.engine.decision import Decision, Request, Send
 from saga.engine.messages import REQUESTS
-from saga.engine.state import Parked, step_and_action
+from saga.engine.state import Parked, Phase, step_and_action
 from saga.errors import Unavailable
 from saga.log.base import Log, Outgoing, TopicPartition
 from saga.log.partition import home
@@ -43,10 +43,22 @@ class Came(StrEnum):
     """What came of an operator's action."""
 
     RETRIED = "retried"
-    PARKED = "parked"  # it was retried and has parked again
+    RESUMED = "resumed"
+    CANCELLED = "cancelled"  # it turns back
+    CANCELLING = "cancelling"  # the pivot is out, and its outcome decides whether it turns back
+    COMPENSATING = "compensating"
+    SKIPPED = "skipped"
+    EDITED = "edited"
+    SIGNALLED = "signalled"
+    PARKED = "parked"  # it was done, and the instance has parked, or parked again
     REFUSED = "refused"
     UNKNOWN = "unknown"
     UNDECIDED = "undecided"  # sent, but nobody has decided it yet
+
+
+# What came of an action, by the note of its decision. Two actions have no note of their own.
+_NOTES = {str(came): came for came in Came if came not in (Came.REFUSED, Came.UNKNOWN, Came.UNDECIDED, Came.COMPENSATING)}
+_OWN = {(RESUME, "retried"): Came.RESUMED, (COMPENSATE, "cancelled"): Came.COMPENSATING}
 
 
 class Answer(NamedTuple):
@@ -60,12 +72,17 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Act:
-    """Who acts and why, how many a second at most, and how long to wait for the last answer, in seconds."""
+    """Who acts and why, how many a second at most, and how long to wait for the last answer, in seconds; and what is done.
+
+    `action`: one of `saga.engine.actions`; `data`: what that one needs besides who and why.
+    """
 
     who: str
     why: str
     rate: float = DEFAULT_RATE
     patience: float = DEFAULT_PATIENCE
+    action: str = RETRY
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Operator:
@@ -80,8 +97,8 @@ class Operator:
         self._waiting: dict[str, Target] = {}  # by the id of the record
         self._last_sent = 0.0
 
-    async def retry(self, targets: Sequence[Target]) -> list[Answer]:
-        """Let these instances go on. Raises Unavailable if the log cannot be reached: `sent` says how many are on their way."""
+    async def act_on(self, targets: Sequence[Target]) -> list[Answer]:
+        """Do it to these instances. Raises Unavailable if the log cannot be reached: `sent` says how many are on their way."""
         partitions = await Journals(self._log).partitions()
         journals = {partitions[home(target.key, len(partitions))] for target in targets}
         if not journals:
@@ -142,8 +159,8 @@ class Operator:
         return None
 
     def _record(self, target: Target, id: str, partitions: int) -> Outgoing:
-        data = {"saga": target.saga, "key": target.key, "who": self.act.who, "why": self.act.why}
-        event = CloudEvent(RETRY, id, SOURCE, data, iso_time(round(time.time() * 1000)), target.key)
+        data = {**self.act.data, "saga": target.saga, "key": target.key, "who": self.act.who, "why": self.act.why}
+        event = CloudEvent(self.act.action, id, SOURCE, data, iso_time(round(time.time() * 1000)), target.key)
         return Outgoing(TopicPartition(REQUESTS, home(target.key, partitions)), event.record(target.key.encode()))
 
     # --- hearing ----------------------------------------------------------------------------------------------------------------------
@@ -161,12 +178,32 @@ class Operator:
 def what_came(target: Target, decision: Decision) -> Answer:
     """What a decision made of an operator's action."""
     if decision.note == "unmatched":
-        return Answer(target, Came.UNKNOWN, "there is no such instance")
-    if decision.note not in ("retried", "parked"):
+        return Answer(target, Came.UNKNOWN, "there is no such instance, or it has not started yet")
+    came = _OWN.get((decision.input.type, decision.note)) or _NOTES.get(decision.note)
+    if came is None:
         return Answer(target, Came.REFUSED, plain(decision.detail or decision.note))
     if parked := decision.patch.get("parked"):
-        return Answer(target, Came.PARKED, f"it parked again: {parked_because(Parked(**parked))}")
-    sent = [plain(step_and_action(output.command)[0]) for output in decision.outputs if isinstance(output, Send)]
-    if sent:
-        return Answer(target, Came.RETRIED, f"it goes on with {', '.join(sent)}")
-    return Answer(target, Came.RETRIED, "it ended" if "ended" in decision.patch else "it goes on")
+        again = " again" if decision.input.type in (RETRY, RESUME) else ""
+        return Answer(target, Came.PARKED, f"it parked{again}: {parked_because(Parked(**parked))}")
+    return Answer(target, came, _goes_on(came, decision))
+
+
+def _goes_on(came: Came, decision: Decision) -> str:
+    if came is Came.EDITED:
+        return "its data is changed; it is still parked"
+    if came is Came.CANCELLING:
+        return "its pivot is out: that gets no further attempt, and its outcome decides"
+    steps = dict.fromkeys(_steps_sent(decision))
+    back = "it turns back" if decision.patch.get("phase") == Phase.COMPENSATING else "it goes on"
+    if steps:
+        return f"{back} with {', '.join(steps)}"
+    return "it ended" if "ended" in decision.patch else back
+
+
+def _steps_sent(decision: Decision) -> Iterator[str]:
+    """The steps that a command, or a child, is asked for."""
+    for output in decision.outputs:
+        if isinstance(output, Send):
+            yield plain(step_and_action(output.command)[0])
+        elif isinstance(output, Request) and "sagachild" in output.attributes:
+            yield plain(step_and_action(output.id)[0])

@@ -25,7 +25,7 @@ def test_each_line_about_an_instance_says_which(caplog: pytest.LogCaptureFixture
         assert history.state is not None
         traces.append(trace_id(history.state.trace))
         await shop.orchestrate()
-        await Operator(shop.log, Act("ann", "fixed", 10, 5)).retry([Target("shop", "o-1")])
+        await Operator(shop.log, Act("ann", "fixed", 10, 5)).act_on([Target("shop", "o-1")])
         await shop.until("o-1", ended)
         garbage = Record(b"k", b"{", (("ce_type", b"order.placed.v1"), ("ce_id", b"1"), ("ce_source", b"order")))
         await shop.log.publish([Outgoing(TopicPartition("order.events", 0), garbage)])

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from saga.engine.state import Phase
 from saga.log.memory import Faults, MemoryLog
-from saga.ops.commands import Chosen, Tool
+from saga.ops.acting import Chosen, act_on
+from saga.ops.commands import Tool
 from saga.ops.listing import Filter, Shown, listing
 from saga.ops.look import Journals
 from saga.ops.operate import Act, Answer, Came, Operator, Target
@@ -32,12 +33,12 @@ def test_a_retry_is_told_with_what_came_of_it() -> None:
         await s.place(shop.log, "o-1", "wild: <b>:é")
         await shop.until("o-1", parked)
         await shop.until("wild: <b>:é", parked)
-        (again,) = await Operator(shop.log, ACT).retry([shop_key("o-1")])
+        (again,) = await Operator(shop.log, ACT).act_on([shop_key("o-1")])
         assert again == Answer(shop_key("o-1"), Came.PARKED, "it parked again: its own code raised at pay: KeyError: 'payment_ref'")
         await shop.orchestrate()
         wild = shop_key("wild: <b>:é")
         told: list[Answer] = []
-        answers = await Operator(shop.log, ACT, told.append).retry([shop_key("o-1"), wild, shop_key("never")])
+        answers = await Operator(shop.log, ACT, told.append).act_on([shop_key("o-1"), wild, shop_key("never")])
         assert sorted(answers) == [
             Answer(shop_key("never"), Came.UNKNOWN, "there is no such instance"),
             Answer(shop_key("o-1"), Came.RETRIED, "it goes on with reserve"),
@@ -45,7 +46,7 @@ def test_a_retry_is_told_with_what_came_of_it() -> None:
         ]
         assert told == answers, "each answer is told when it comes"
         await shop.until("o-1", ended)
-        (refused,) = await Operator(shop.log, ACT).retry([shop_key("o-1")])
+        (refused,) = await Operator(shop.log, ACT).act_on([shop_key("o-1")])
         assert refused == Answer(shop_key("o-1"), Came.REFUSED, "it is not parked but completed")
 
     play({}, scene, broken=True)
@@ -65,7 +66,7 @@ def test_an_answer_that_got_lost_does_not_retry_twice() -> None:
                 return super().publish()
 
         log.faults = Losing(log.faults.random)
-        (answer,) = await Operator(log, ACT).retry([shop_key("o-1")])
+        (answer,) = await Operator(log, ACT).act_on([shop_key("o-1")])
         assert answer.came is Came.PARKED
         await asyncio.sleep(5)
         history = await shop.history("o-1")
@@ -82,7 +83,7 @@ def test_nobody_there_to_decide_is_said_in_time() -> None:
         await shop.until("o-1", parked)
         await shop.stop()
         begin = asyncio.get_running_loop().time()
-        (answer,) = await Operator(shop.log, Act("anna", "x", patience=7)).retry([shop_key("o-1")])
+        (answer,) = await Operator(shop.log, Act("anna", "x", patience=7)).act_on([shop_key("o-1")])
         assert answer.came is Came.UNDECIDED
         assert 7 <= asyncio.get_running_loop().time() - begin < 9
         await shop.orchestrate()  # what was sent is decided by the next one all the same
@@ -103,7 +104,7 @@ def test_many_go_at_the_rate_that_was_asked_for(rate: float) -> None:
         targets = [Target(state.saga, state.key) for state in chosen.rows]
         assert sorted(target.key for target in targets) == keys
         begin = asyncio.get_running_loop().time()
-        answers = await Operator(shop.log, Act("anna", "fixed", rate)).retry(targets)
+        answers = await Operator(shop.log, Act("anna", "fixed", rate)).act_on(targets)
         assert {answer.came for answer in answers} == {Came.RETRIED}
         took = asyncio.get_running_loop().time() - begin
         assert 9 / rate <= took < 9 / rate + 5, f"10 at {rate} a second took {took} s"
@@ -119,7 +120,7 @@ def test_stopped_half_way_each_is_either_done_or_untouched() -> None:
             await shop.until(key, parked)
         await shop.orchestrate()
         operator = Operator(shop.log, Act("anna", "fixed", rate=1))
-        retrying = asyncio.create_task(operator.retry([shop_key(key) for key in keys]))
+        retrying = asyncio.create_task(operator.act_on([shop_key(key) for key in keys]))
         await asyncio.sleep(2.5)
         retrying.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -146,11 +147,11 @@ def test_who_retries_after_the_deadline_is_told_that_it_will_turn_back(late: boo
         await asyncio.sleep(700 if late else 0)
         await shop.orchestrate()
         stdout, stderr = io.StringIO(), io.StringIO()
-        tool = Tool(shop.log, Output(Format.TABLE, stdout), Console(file=stderr, width=200), {})
-        await tool.retry(Chosen(None, Filter("shop", Shown.PARKED), yes=False), ACT)
+        tool = Tool(shop.log, Output(Format.TABLE, stdout), Console(file=stderr, width=200), None)
+        await act_on(tool, Chosen(None, Filter("shop", Shown.PARKED), yes=False), ACT)
         assert ("the deadline of 2 passed, of shop o-1 " in stderr.getvalue()) is late
         assert "2 would be retried; nothing was done" in stderr.getvalue()
-        await tool.retry(Chosen("o-1", Filter(), yes=True), ACT)
+        await act_on(tool, Chosen("o-1", Filter(), yes=True), ACT)
         told = "saga: the deadline of shop o-1 passed "
         assert (told in stderr.getvalue()) is late, stderr.getvalue()
         history = await shop.until("o-1", ended)

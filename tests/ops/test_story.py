@@ -60,9 +60,9 @@ def test_user_code_that_raised_and_its_retry() -> None:
         await s.place(shop.log, "o-4")
         before = await shop.until("o-4", parked)
         await asyncio.sleep(2 * 3600 + 840)
-        await Operator(shop.log, ACT).retry([Target("shop", "o-4")])
+        await Operator(shop.log, ACT).act_on([Target("shop", "o-4")])
         await shop.orchestrate()
-        await Operator(shop.log, ACT).retry([Target("shop", "o-4")])
+        await Operator(shop.log, ACT).act_on([Target("shop", "o-4")])
         return before, await shop.until("o-4", ended), shop.now()
 
     before, after, now = play({}, scene, broken=True)

@@ -1,0 +1,177 @@
+"""What an operator does: whom it concerns, what would happen, and what came of it.
+
+One instance by its key is acted on at once. Many, chosen by a filter, are only shown until somebody says yes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from saga.engine.actions import CANCEL, COMPENSATE, EDIT, RESUME, RETRY, SIGNAL, SKIP
+from saga.engine.decision import Announce
+from saga.engine.kinds import Wait
+from saga.engine.state import Instance, Phase
+from saga.errors import Misconfigured
+from saga.ops.awaited import step_of
+from saga.ops.commands import Tool, state_of, wall_clock
+from saga.ops.lines import Tone
+from saga.ops.listing import Filter, listing
+from saga.ops.look import History
+from saga.ops.operate import Act, Answer, Came, Operator, Target
+from saga.ops.output import FAILED, OK, PROBLEMS
+from saga.ops.words import ago, changes, plain
+
+# What each action of many is called in the sentence of a dry run.
+DONE_TO = {RETRY: "retried", RESUME: "resumed", CANCEL: "cancelled", COMPENSATE: "compensated"}
+_GOES_ON = (RETRY, RESUME, SKIP, SIGNAL)  # what follows from these may be a turn back, where the deadline has passed
+_TONES = {Came.PARKED: Tone.STUCK, Came.UNDECIDED: Tone.STUCK, Came.REFUSED: Tone.BAD, Came.UNKNOWN: Tone.BAD}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Whom an action concerns: one key (`filter.saga` narrows it), or all that a filter takes; those only with `yes`."""
+
+    key: str | None
+    filter: Filter
+    yes: bool
+
+
+async def act_on(tool: Tool, chosen: Chosen, act: Act) -> int:
+    """Do it, or show to whom it would be done. The exit code."""
+    found = await (one(tool, chosen.key, chosen.filter.saga) if chosen.key is not None else _many(tool, chosen))
+    if act.action in _GOES_ON and (late := late_to_go_on(found, wall_clock())):
+        tool.say(f"saga: {late}")
+    if not found:
+        return FAILED if chosen.key is not None else OK
+    if not (chosen.yes or chosen.key is not None):
+        tool.say(f"{len(found)} would be {DONE_TO[act.action]}; nothing was done. To do it: --yes --why TEXT")
+        return OK
+    return await _send(tool, [Target(state.saga, state.key) for state in found], act)
+
+
+async def edit(tool: Tool, chosen: Chosen, change: Callable[[Any], Any], act: Act) -> int:
+    """Give a parked instance other data: what `change` makes of what it has. Raises Misconfigured if that is the same."""
+    assert chosen.key is not None
+    found = await one(tool, chosen.key, chosen.filter.saga)
+    if not found:
+        return FAILED
+    data = change(found[0].data)
+    if not (told := changes(found[0].data, data)):
+        raise Misconfigured("that is its data already; nothing was done")
+    for line in told:
+        tool.say(f"  {line}")
+    act = replace(act, action=EDIT, data={"data": data})
+    return await _send(tool, [Target(found[0].saga, found[0].key)], act)
+
+
+async def answer(tool: Tool, chosen: Chosen, step: str, said: Any, act: Act) -> int:
+    """Answer the question of a step, in the role that `act.data` names. Raises Misconfigured if no such question is known."""
+    assert chosen.key is not None
+    histories = await tool.histories(chosen.key, chosen.filter.saga, whole=True)
+    if not histories:
+        return FAILED
+    history = _only(histories)
+    type = _type_of_answer(tool, history, step)
+    data = {**act.data, "step": step, "type": type, "data": said}
+    state = state_of(history)
+    return await _send(tool, [Target(state.saga, state.key)], replace(act, action=SIGNAL, data=data))
+
+
+def merged(data: Any, path: str, value: Any) -> Any:
+    """The data with another value at a path like `address.city` or `lines.0.sku`. Raises Misconfigured if there is no such place."""
+    name, _, rest = path.partition(".")
+    if isinstance(data, list) and name.isdecimal() and int(name) < len(data):
+        return [
+            merged(old, rest, value) if rest and n == int(name) else value if n == int(name) else old for n, old in enumerate(data)
+        ]
+    if isinstance(data, dict) and name:
+        return {**data, name: merged(data.get(name, {}), rest, value) if rest else value}
+    raise Misconfigured(f"--set {path}: there is no such place in {'a list' if isinstance(data, list) else 'a value'}")
+
+
+async def one(tool: Tool, key: str, saga: str | None) -> Sequence[Instance]:
+    """The instance with this key, or none. Raises Misconfigured if there are several and `saga` does not say which."""
+    histories = await tool.histories(key, saga, whole=False)
+    return [state_of(_only(histories))] if histories else []
+
+
+def _only(histories: Sequence[History]) -> History:
+    if len(histories) > 1:
+        names = ", ".join(history.saga for history in histories)
+        raise Misconfigured(f"{plain(histories[0].key)} is a key of several sagas ({names}); say which with --saga")
+    return histories[0]
+
+
+async def _many(tool: Tool, chosen: Chosen) -> Sequence[Instance]:
+    """Those that fit; unless something is to be done to them they are shown."""
+    now = wall_clock()
+    with tool.journals() as journals:
+        found = await listing(journals, chosen.filter, now, 0, tool.definition)
+    if not found.rows:
+        tool.say(f"no {chosen.filter.shown} instance fits; nothing to do")
+    if not chosen.yes:
+        tool.rows(found.rows, now)
+    return found.rows
+
+
+async def _send(tool: Tool, targets: Sequence[Target], act: Act) -> int:
+    """Send the action for each, and tell what came of it."""
+
+    def told(answer: Answer) -> None:
+        who = f"{answer.target.saga} {plain(answer.target.key)}"
+        tool.output.text(f"{who} {answer.came}: {answer.detail}", _TONES.get(answer.came, Tone.GOOD))
+
+    operator = Operator(tool.log, act, told if tool.output.for_people else None)
+    try:
+        answers = await operator.act_on(targets)
+    except BaseException:  # Ctrl-C among them: say what is on its way before going
+        tool.say(
+            f"stopped: {operator.sent} of {len(targets)} were sent, {len(operator.answers)} of them decided; "
+            "what was sent will be decided all the same"
+        )
+        raise
+    if not tool.output.for_people:
+        tool.output.values([answer.to_json() for answer in answers])
+    elif len(targets) > 1:
+        counts = {came: sum(answer.came is came for answer in answers) for came in Came}
+        tool.say(", ".join(f"{count} {came}" for came, count in counts.items() if count))
+    return exit_code(answers)
+
+
+def exit_code(answers: Sequence[Answer]) -> int:
+    came = {answer.came for answer in answers}
+    if came & {Came.UNKNOWN, Came.UNDECIDED}:
+        return FAILED
+    return PROBLEMS if came & {Came.PARKED, Came.REFUSED} else OK
+
+
+def late_to_go_on(states: Sequence[Instance], now: int) -> str:
+    """A warning of those that will not go on but back: their deadline passed while they were parked, and timers stood still (S29)."""
+    late = [
+        state
+        for state in states
+        if state.parked and state.phase is Phase.RUNNING and not state.deadline_over and state.deadline < now
+    ]
+    if not late:
+        return ""
+    first = min(late, key=lambda state: state.deadline)
+    name, passed = f"{first.saga} {plain(first.key)}", ago(first.deadline, now)
+    whose = (
+        f"the deadline of {name} passed {passed}" if len(late) == 1 else f"the deadline of {len(late)} passed, of {name} {passed}"
+    )
+    return f"{whose}: as soon as it goes on, what has not come to its pivot turns back"
+
+
+def _type_of_answer(tool: Tool, history: History, step: str) -> str:
+    """What a question wants to hear: as it was asked, says the journal; else as the definition says."""
+    state = state_of(history)
+    for moment in reversed(history.moments):
+        for output in moment.decision.outputs:
+            if isinstance(output, Announce) and output.type == "saga.asked.v1" and output.data["step"] == step:
+                return str(output.data["answer"])
+    definition = step_of(tool.definition(state), step)
+    if isinstance(definition, Wait) and definition.role:
+        return str(definition.event.__type__)
+    raise Misconfigured(f"{state.saga} {plain(state.key)} has asked nothing at {step!r}; `saga why` says what it waits for")
