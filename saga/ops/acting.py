@@ -21,6 +21,7 @@ from saga.ops.listing import Filter, listing
 from saga.ops.look import History
 from saga.ops.operate import Act, Answer, Came, Operator, Target
 from saga.ops.output import FAILED, OK, PROBLEMS
+from saga.ops.why import why
 from saga.ops.words import ago, changes, plain
 
 # What each action of many is called in the sentence of a dry run.
@@ -45,6 +46,9 @@ async def act_on(tool: Tool, chosen: Chosen, act: Act) -> int:
         tool.say(f"saga: {late}")
     if not found:
         return FAILED if chosen.key is not None else OK
+    if chosen.key is not None and found[0].phase is Phase.EARLY:
+        tool.say(f"saga: {why(found[0], wall_clock())}")
+        return PROBLEMS
     if not (chosen.yes or chosen.key is not None):
         tool.say(f"{len(found)} would be {DONE_TO[act.action]}; nothing was done. To do it: --yes --why TEXT")
         return OK

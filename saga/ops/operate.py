@@ -178,7 +178,7 @@ class Operator:
 def what_came(target: Target, decision: Decision) -> Answer:
     """What a decision made of an operator's action."""
     if decision.note == "unmatched":
-        return Answer(target, Came.UNKNOWN, "there is no such instance, or it has not started yet")
+        return Answer(target, Came.UNKNOWN, "there is no such instance")
     came = _OWN.get((decision.input.type, decision.note)) or _NOTES.get(decision.note)
     if came is None:
         return Answer(target, Came.REFUSED, plain(decision.detail or decision.note))

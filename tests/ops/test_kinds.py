@@ -1,0 +1,185 @@
+"""The stories of every kind of step and of every operator action, as people read them, against kept texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from saga.engine.definition import hours, minutes
+from saga.testing import Bench, Case
+from tests.ops import office as o
+from tests.ops.test_story import check
+
+
+def shop(bench: Bench) -> Bench:
+    """Everybody does what is asked."""
+    bench.answer(o.Take, o.Taken())
+    bench.answer(o.Return, o.Returned())
+    bench.answer(o.Tell, o.Told())
+    bench.answer(o.Reserve, lambda c: o.Reserved(shelf=len(c.sku)))
+    bench.answer(o.Release, o.Released())
+    bench.answer(o.Courier, o.Sent())
+    bench.answer(o.Post, o.Sent())
+    bench.answer(o.Chase, o.Chased())
+    return bench
+
+
+def shops() -> Bench:
+    return Bench(o.order, o.loyalty)
+
+
+def placed(bench: Bench, key: str, *lines: str, express: bool = False) -> Case:
+    return bench.start(o.OrderPlaced(order_id=key, lines=list(lines), express=express))
+
+
+def told(*cases: Case) -> str:
+    return "\n\n".join(case.story() for case in cases) + "\n"
+
+
+def test_items_of_a_mapped_step_and_the_other_side_of_an_if() -> None:
+    with shop(shops()) as bench:
+        case = placed(bench, "o-1", "pen", "paper", "ink", "clip")
+        check("items", told(case))
+        bench.send(o.Picked(order_id="o-1"), key="o-1")
+        assert case.outcome == "completed"
+
+
+def test_an_item_that_is_refused_undoes_those_before_it() -> None:
+    with shop(shops()) as bench:
+        bench.answer(o.Reserve, lambda c: o.Out() if c.sku == "ink" else o.Reserved())
+        case = placed(bench, "o-2", "pen", "paper", "ink", "clip", "glue")
+        check("items-refused", told(case))
+
+
+def test_best_effort_that_fails_and_a_chain_and_runs_that_begin_anew() -> None:
+    with shop(shops()) as bench:
+        bench.refuse(o.Tell, o.Unwilling())
+        case = placed(bench, "o-3", express=True)
+        bench.send(o.Picked(order_id="o-3"), key="o-3")
+        check("best-effort-and-chain", told(case))
+        points = bench.case("o-3", "loyalty")
+        bench.advance(hours(2.5))
+        check("renewed", told(points))
+        bench.advance(hours(6))
+        check("renewed-often", told(points))
+
+
+def test_an_event_that_comes_too_early_and_is_kept() -> None:
+    with shop(shops()) as bench:
+        bench.send(o.Picked(order_id="o-4"), key="o-4")
+        case = bench.case("o-4")
+        bench.advance(minutes(3))
+        check("early", told(case))
+        placed(bench, "o-4")
+        check("early-started", told(case))
+
+
+def test_what_nobody_ever_starts() -> None:
+    with shop(shops()) as bench:
+        bench.send(o.Picked(order_id="o-5"), key="o-5")
+        bench.advance(hours(25))
+        check("never-started", told(bench.case("o-5")))
+
+
+def test_what_is_late_its_remedy_and_an_operator_who_skips_it() -> None:
+    with shop(shops()) as bench:
+        case = placed(bench, "o-6")
+        assert case.why().startswith(
+            "order o-6 waits for carrier.picked.v1 (picked), until 04:00:00 UTC (in 4 h), then carrier.chase.v1"
+        )
+        bench.silence(o.Chase, times=1)
+        bench.advance(hours(4))
+        assert "for the reply of carrier to the remedy of picked (attempt 1 of 5, sent just now)" in case.why()
+        bench.advance(hours(5))
+        check("late-parked", told(case))
+        with pytest.raises(AssertionError, match="crm is not stuck; picked is"):
+            case.skip("crm", why="I was told to")
+        case.skip("picked", o.Picked(order_id="o-6"), why="the driver said so on the phone")
+        check("late-skipped", told(case))
+
+
+def test_a_question_that_is_escalated_and_a_child_that_is_undone() -> None:
+    with Bench(o.refunds, o.payout) as bench:
+        bench.answer(o.Take, o.Taken())
+        bench.answer(o.Return, o.Returned())
+        bench.refuse(o.Close, o.NotClosed())
+        case = bench.start(o.RefundAsked(order_id="r-1", amount=3))
+        assert case.why() == (
+            "refund r-1 waits for the answer of finance to approval (office.verdict.v1), until 02:00:00 UTC (in 2 h), "
+            "then cfo is asked; its deadline is in 5 d."
+        )
+        with pytest.raises(AssertionError, match="approval is answered by the role finance, not by cfo"):
+            case.answer("approval", o.Verdict(ok=True), "cfo", why="she is away")
+        bench.advance(hours(2))
+        assert "the answer of finance or cfo to approval" in case.why()
+        bench.silence(o.Take, times=1)
+        case.answer("approval", o.Verdict(ok=True), "cfo", why="she is away")
+        assert "for the child payout r-1-out of pay_out to end (`saga why r-1-out --saga payout` says more)" in case.why()
+        bench.settle()
+        check("question-and-child", told(case, bench.case("r-1-out")))
+
+
+def test_a_question_that_nobody_answers() -> None:
+    with Bench(o.refunds, o.payout) as bench:
+        case = bench.start(o.RefundAsked(order_id="r-2", amount=3))
+        bench.advance(hours(5))
+        check("never-answered", told(case))
+
+
+def test_a_schedule() -> None:
+    with Bench(o.report) as bench:
+        check("schedule", told(schedule(bench)))
+
+
+def schedule(bench: Bench) -> Case:
+    """It needs no start: an orchestrator that finds it in its app begins it."""
+    bench.advance(hours(30))
+    return bench.case("report-nightly")
+
+
+def test_cancelled_while_it_waits_and_while_the_pivot_is_out() -> None:
+    with shop(shops()) as bench:
+        bench.silence(o.Reserve, times=1)
+        early = placed(bench, "o-7", "pen")
+        early.cancel(why="the customer called")
+        assert "compensates since it was cancelled (bench: the customer called)" in early.why()
+        bench.settle()
+        bench.silence(o.Post, times=1)
+        late = placed(bench, "o-8")
+        late.cancel(why="the customer called")
+        assert "; it is cancelled, unless that succeeds." in late.why()
+        bench.settle()
+        check("cancelled", told(early, late))
+        with pytest.raises(AssertionError, match="nobody knows whether its pivot happened"):
+            late.cancel(why="do it now")
+        late.skip("post", why="the carrier has no parcel")
+        check("cancelled-skipped", told(late))
+
+
+def test_compensated_by_an_operator_and_resumed() -> None:
+    with Bench(o.refunds, o.payout) as bench:
+        bench.answer(o.Take, o.Taken())
+        bench.silence(o.Close)
+        stuck = bench.start(o.RefundAsked(order_id="r-3", amount=3))
+        stuck.answer("approval", o.Verdict(ok=False), "finance")
+        bench.settle()
+        stuck.compensate(why="the bank is closed for good")
+        raised = bench.start(o.RefundAsked(order_id="r-4", amount=0))
+        raised.answer("approval", o.Verdict(ok=True), "finance") if False else None
+        check("compensated-by-hand", told(stuck))
+
+
+def test_data_that_is_edited_and_what_was_kept_then_taken() -> None:
+    with Bench(o.order, o.loyalty) as bench:
+        shop(bench)
+        bench.answer(o.Reserve, lambda c: o.Reserved(shelf=1))
+        bench.silence(o.Post)
+        case = placed(bench, "o-9", "pen")
+        bench.settle()
+        with pytest.raises(AssertionError, match="lines"):
+            case._bench.operate(case, "saga.edit.v1", "typo", data={"order_id": "o-9"})
+        data = case.data.model_copy(update={"lines": ["ink"], "express": True})
+        case.edit(data, why="typo in the order")
+        bench.answer(o.Post, o.Sent())
+        case.retry(why="the post is back")
+        case.signal(o.Picked(order_id="o-9"), why="seen it myself")
+        check("edited", told(case))
