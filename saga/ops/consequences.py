@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from saga.engine.decision import Announce, DeadLetter, Decision, Kind, Output, Request, Send
@@ -130,7 +131,7 @@ def _steps(moment: Moment, saga: Saga[Any, Any] | None) -> Iterator[Saying]:
     decision, others = moment.decision, set(_started_by(moment.decision))
     asked = {o.data["step"] for o in decision.outputs if isinstance(o, Announce) and o.type == "saga.asked.v1"}
     undoes = "id" in decision.patch and moment.after is not None and bool(moment.after.undoes)
-    for name, value in decision.patch.get("steps", {}).items():
+    for name, value in sorted(decision.patch.get("steps", {}).items(), key=partial(_turn_to_be_told, decision)):
         new = "id" in decision.patch or moment.before is None
         before = None if new or moment.before is None else moment.before.steps.get(name)
         after = StepState.from_json(value)
@@ -154,6 +155,19 @@ def _steps(moment: Moment, saga: Saga[Any, Any] | None) -> Iterator[Saying]:
             yield Tone.STUCK, f"{doing(title, after)} needs an operator" + (f": {after.reason}" if after.reason else "")
 
 
+def _turn_to_be_told(decision: Decision, item: tuple[str, Any]) -> int:
+    """First the step that the input speaks of, last what begins only now; a journal has them by name."""
+    name, value = item
+    data = decision.input.data if isinstance(decision.input.data, dict) else {}
+    if name in (step_and_action(decision.input.attributes.get("sagacommand", ""))[0], data.get("step")):
+        return 0
+    if value.get("waits") == Waits.EVENT:
+        return 4
+    if value.get("status") == Status.SKIPPED:
+        return 3
+    return 2 if isinstance(value.get("sent"), list) and "/" not in name else 1
+
+
 def _started_by(decision: Decision) -> Iterator[str]:
     """The steps whose only work was to start another saga."""
     for output in decision.outputs:
@@ -165,7 +179,9 @@ def _waits(name: str, before: StepState | None, after: StepState, at: int, saga:
     definition = step_of(saga, name)
     what = f"for {definition.event.__type__} ({name})" if isinstance(definition, Wait) else f"at {name}"
     again = " once more" if before is not None else ""
-    return f"waits{again} {what}, " + ("for as long as it takes" if after.due is None else until(after.due, at))
+    if after.due is None:
+        return f"waits{again} {what}, for as long as it takes"
+    return f"waits{again} {what}, " + (until(after.due, at) if after.due > at else "and its time is now")
 
 
 def _mapped(name: str, before: StepState | None, after: StepState) -> Iterator[Saying]:
@@ -186,6 +202,8 @@ def _moved(title: str, before: StepState | None, after: StepState, moment: Momen
         case Status.DONE:
             again = " after all" if before is not None and before.status is Status.UNKNOWN else ""
             yield Tone.GOOD, f"{title} is done{again}{_of_items(title, moment)}"
+        case Status.REFUSED if after.answer == "nothing" and moment.decision.note == "skipped":
+            yield Tone.BAD, f"{title} counts as never done"
         case Status.REFUSED if after.answer == "nothing":
             yield Tone.BAD, f"{title} never happened{reason}{best_effort}"
         case Status.REFUSED if after.answer == "late":
@@ -214,7 +232,7 @@ def _goes_on(moment: Moment) -> bool:
 
 def _of_items(title: str, moment: Moment) -> str:
     base = base_name(title.partition(" ")[0])
-    if moment.after is None or "/" not in title.partition(" ")[0]:
+    if moment.after is None or "/" not in title.partition(" ")[0] or not _goes_on(moment):
         return ""
     done, total = items_done(base, moment.after)
     return f" ({done} of {total})"
@@ -275,8 +293,8 @@ def _sent(output: Send, title: str, moment: Moment) -> str:
     to = {Action.COMPENSATE: f"compensates {plain(title)}", Action.VERIFY: f"asks about {plain(title)}"}.get(
         Action(output.action), plain(title)
     )
-    if output.action == Action.EXECUTE and state is not None and state.ask_round and state.status is Status.EXECUTING:
-        to = f"as remedy for {plain(title)}"
+    if output.action == Action.EXECUTE:
+        to = plain(doing(title, state))
     again = f", attempt {output.attempt}" if output.attempt > 1 else ""
     return f"→ {to}{again}: {output.type}"
 

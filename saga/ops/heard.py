@@ -48,6 +48,8 @@ def instance_of(command: str) -> str:
 def doing(step: str, state: StepState | None) -> str:
     """What a step is at: itself, its compensation, the question about it, or the remedy for what is late."""
     status = state.status if state is not None else Status.EXECUTING
+    if state is not None and status is Status.EXECUTING and state.ask_round:  # only a wait that is late executes after a question
+        return f"the remedy for {step}"
     return {Status.COMPENSATING: f"compensating {step}", Status.VERIFYING: f"the question about {step}"}.get(status, step)
 
 

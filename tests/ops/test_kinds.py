@@ -77,7 +77,7 @@ def test_what_nobody_ever_starts() -> None:
     with shop(shops()) as bench:
         bench.send(o.Picked(order_id="o-5"), key="o-5")
         bench.advance(hours(25))
-        check("never-started", told(bench.case("o-5")))
+        check("never-started", told(Case(bench, "order", "o-5")))
 
 
 def test_what_is_late_its_remedy_and_an_operator_who_skips_it() -> None:
@@ -155,7 +155,7 @@ def test_cancelled_while_it_waits_and_while_the_pivot_is_out() -> None:
         check("cancelled-skipped", told(late))
 
 
-def test_compensated_by_an_operator_and_resumed() -> None:
+def test_compensated_by_an_operator() -> None:
     with Bench(o.refunds, o.payout) as bench:
         bench.answer(o.Take, o.Taken())
         bench.silence(o.Close)
@@ -163,9 +163,18 @@ def test_compensated_by_an_operator_and_resumed() -> None:
         stuck.answer("approval", o.Verdict(ok=False), "finance")
         bench.settle()
         stuck.compensate(why="the bank is closed for good")
-        raised = bench.start(o.RefundAsked(order_id="r-4", amount=0))
-        raised.answer("approval", o.Verdict(ok=True), "finance") if False else None
         check("compensated-by-hand", told(stuck))
+
+
+def test_code_that_raised_on_data_that_is_edited_and_goes_on_with_what_was_kept() -> None:
+    with Bench(o.refunds, o.payout) as bench:
+        bench.answer(o.Close, o.Closed())
+        case = bench.start(o.RefundAsked(order_id="r-4", amount=0))
+        case.answer("approval", o.Verdict(ok=False), "finance", why="the photo is clear")
+        assert case.parked == "user-code"
+        case.edit(case.data.model_copy(update={"amount": 50}), why="the form said 50")
+        case.resume(why="try it again")
+        check("resumed", told(case))
 
 
 def test_data_that_is_edited_and_what_was_kept_then_taken() -> None:
