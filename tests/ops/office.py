@@ -16,7 +16,7 @@ from saga.engine.policy import Retry
 
 class OrderPlaced(Event, type="order.placed.v1"):
     order_id: str
-    lines: list[str] = []
+    lines: tuple[str, ...] = ()
     express: bool = False
 
 
@@ -118,7 +118,7 @@ loyalty.pause(hours(1), after=START, name="rest")
 
 
 @loyalty.renew
-def another(a: Account, at: datetime) -> Account | None:
+def another(a: Account, _at: datetime) -> Account | None:
     return a.model_copy(update={"turns": a.turns + 1}) if a.turns < 7 else None
 
 
@@ -127,7 +127,7 @@ order = Saga("order", version=1, starts_on=OrderPlaced, key=lambda e: e.order_id
 
 @order.start
 def begin(e: OrderPlaced) -> Order:
-    return Order(**e.model_dump())
+    return Order(order_id=e.order_id, lines=list(e.lines), express=e.express)
 
 
 @order.step(after=START, timeout=seconds(5), retry=Retry(attempts=2))
@@ -136,7 +136,7 @@ def pay(o: Order) -> Take:
 
 
 @pay.compensate
-def refund(o: Order, sent: Take) -> Return:
+def refund(_o: Order, sent: Take) -> Return:
     return Return(order_id=sent.order_id)
 
 
@@ -146,17 +146,17 @@ def crm(o: Order) -> Tell:
 
 
 @order.each(lambda o: o.lines, after=pay, at_once=3)
-def reserve(o: Order, line: str) -> Reserve:
+def reserve(_o: Order, line: str) -> Reserve:
     return Reserve(sku=line)
 
 
 @reserve.done
-def shelved(o: Order, line: str, reply: Reserved) -> Order:
+def shelved(o: Order, _line: str, reply: Reserved) -> Order:
     return o.model_copy(update={"shelves": [*o.shelves, reply.shelf]})
 
 
 @reserve.compensate
-def release(o: Order, line: str, sent: Reserve) -> Release:
+def release(_o: Order, line: str, _sent: Reserve) -> Release:
     return Release(sku=line)
 
 
@@ -232,7 +232,7 @@ def transfer(a: Account) -> Take:
 
 
 @transfer.compensate
-def fetch_back(a: Account, sent: Take) -> Return:
+def fetch_back(_a: Account, sent: Take) -> Return:
     return Return(order_id=sent.order_id)
 
 

@@ -28,7 +28,7 @@ def shops() -> Bench:
 
 
 def placed(bench: Bench, key: str, *lines: str, express: bool = False) -> Case:
-    return bench.start(o.OrderPlaced(order_id=key, lines=list(lines), express=express))
+    return bench.start(o.OrderPlaced(order_id=key, lines=lines, express=express))
 
 
 def told(*cases: Case) -> str:
@@ -180,7 +180,7 @@ def test_code_that_raised_on_data_that_is_edited_and_goes_on_with_what_was_kept(
 def test_data_that_is_edited_and_what_was_kept_then_taken() -> None:
     with Bench(o.order, o.loyalty) as bench:
         shop(bench)
-        bench.answer(o.Reserve, lambda c: o.Reserved(shelf=1))
+        bench.answer(o.Reserve, o.Reserved(shelf=1))
         bench.silence(o.Post)
         case = placed(bench, "o-9", "pen")
         bench.settle()

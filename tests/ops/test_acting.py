@@ -1,0 +1,214 @@
+"""The commands of an operator as they are typed, on a file log with an orchestrator that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from saga.cli import cli
+from saga.cloudevents import CloudEvent
+from saga.config import Config
+from saga.connect import open_log
+from saga.errors import Misconfigured
+from saga.log.base import Outgoing, TopicPartition
+from saga.log.partition import home
+from saga.ops.acting import merged
+
+ROOT = Path(__file__).parents[2]
+APP = ("--app", "tests.ops.office:app")
+WHO = ("--why", "the form says so", "--who", "anna")
+PATIENCE = 30.0  # seconds until an orchestrator has decided a start
+
+
+class Saga:
+    """Types a command."""
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        self.settings = settings
+        self._runner = CliRunner(env=settings)
+
+    def __call__(self, *arguments: str) -> Result:
+        return self._runner.invoke(cli, arguments)
+
+
+@pytest.fixture(scope="module")
+def saga(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Saga]:
+    """An orchestrator runs meanwhile."""
+    settings = {"SAGA_LOG": f"file:{tmp_path_factory.mktemp('office')}/log", "SAGA_HTTP": "127.0.0.1:0", "SAGA_DEV": "1"}
+    typed = Saga(settings)
+    assert typed("topics", "apply", *APP).exit_code == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "saga.cli", "run", *APP], cwd=ROOT, env=os.environ | settings, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield typed
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, "saga run did not end in order"
+
+
+def started(saga: Saga, *keys: str, amount: int = 5) -> None:
+    """Forms come in, and each asks for its approval."""
+    for key in keys:
+        data = json.dumps({"order_id": key, "amount": amount})
+        assert saga("publish", "refunds.asked.v1", data, *APP).exit_code == 0
+    end = time.monotonic() + PATIENCE
+    while (missing := [key for key in keys if saga("why", key).exit_code]) and time.monotonic() < end:
+        pass
+    assert not missing, f"nobody decided the start of {missing}"
+
+
+def said(done: Result) -> tuple[int, str]:
+    assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
+    return done.exit_code, done.stdout.strip()
+
+
+def test_a_question_is_listed_answered_once_and_by_the_right_role(saga: Saga) -> None:
+    started(saga, "q-1")
+    listed = [one for one in json.loads(saga("questions", *APP, "--role", "finance", "-o", "json").stdout) if one["key"] == "q-1"]
+    assert [(one["saga"], one["step"], one["roles"], one["answer"]) for one in listed] == [
+        ("form", "approval", ["finance"], "office.verdict.v1")
+    ]
+    assert saga("questions", *APP, "--role", "cfo", "-o", "json").stdout == "[]\n", "it was not escalated yet"
+    assert "form  q-1  approval  finance  office.verdict.v1  in 1 h" in saga("questions", *APP).stdout
+    wrong = said(saga("answer", "q-1", "approval", '{"ok": true}', "--role", "cfo", *WHO))
+    assert wrong == (3, "form q-1 refused: approval is answered by the role finance, not by cfo")
+    assert said(saga("answer", "q-1", "approval", '{"yes": 1}', "--role", "finance", *WHO)) == (
+        3,
+        "form q-1 refused: ok: Field required",
+    )
+    assert said(saga("answer", "q-1", "approval", '{"ok": true}', "--role", "finance", *WHO)) == (
+        0,
+        "form q-1 signalled: it goes on",
+    )
+    assert said(saga("answer", "q-1", "approval", '{"ok": true}', "--role", "finance", *WHO)) == (
+        3,
+        "form q-1 refused: approval does not wait any more",
+    )
+    answers = json.loads(saga("signal", "q-1", "carrier.picked.v1", '{"order_id": "q-1"}', *WHO, "-o", "json").stdout)
+    assert answers == [{"saga": "form", "key": "q-1", "came": "signalled", "detail": "it ended"}]
+    shown = saga("show", "q-1", *APP).stdout
+    assert "answer to approval as finance by anna: the form says so" in shown
+    assert "signal carrier.picked.v1 by anna: the form says so" in shown
+    nobody = said(saga("answer", "q-9", "approval", "{}", "--role", "finance", *WHO))
+    assert nobody == (1, "")
+
+
+def test_a_list_says_what_is_waited_for(saga: Saga) -> None:
+    started(saga, "w-1")
+    saga("answer", "w-1", "approval", '{"ok": true}', "--role", "finance", *WHO)
+    started(saga, "w-2")
+
+    def waiting(for_: str) -> set[str]:
+        rows = json.loads(saga("list", *APP, "--waits", for_, "--limit", "0", "-o", "json").stdout)
+        return {row["key"] for row in rows} & {"w-1", "w-2"}
+
+    assert (waiting("event"), waiting("answer"), waiting("time")) == ({"w-1"}, {"w-2"}, set())
+    table = saga("list", *APP).stdout
+    assert "answer of finance, late in " in table
+    assert "carrier.picked.v1, late in " in table
+
+
+def test_what_is_parked_is_edited_resumed_skipped_or_told_why_not(saga: Saga) -> None:
+    started(saga, "e-1", amount=0)
+    answered = said(saga("answer", "e-1", "approval", '{"ok": true}', "--role", "finance", *WHO))
+    assert answered == (
+        3,
+        "form e-1 parked: it parked: its own code raised at approval: ZeroDivisionError: integer division or modulo by zero",
+    )
+    assert said(saga("skip", "e-1", "picked", "--nothing", *WHO))[0] == 3, "picked is not stuck"
+    code, out = said(saga("edit", "e-1", "--set", "amount=many", *WHO))
+    assert (code, out) == (
+        3,
+        "form e-1 refused: amount: Input should be a valid integer, unable to parse string as an integer",
+    )
+    edited = saga("edit", "e-1", "--set", "amount=50", "--set", "notes.by=anna", *WHO)
+    assert said(edited) == (0, "form e-1 edited: its data is changed; it is still parked")
+    assert "amount 0 → 50" in edited.stderr
+    assert isinstance(saga("edit", "e-1", "--set", "amount=50", *WHO).exception, Misconfigured), "it changes nothing"
+    assert said(saga("resume", "e-1", *WHO)) == (0, "form e-1 resumed: it goes on")
+    assert said(saga("resume", "e-1", *WHO)) == (3, "form e-1 refused: it is not parked but running")
+    assert said(saga("edit", "e-1", "--set", "amount=1", *WHO))[0] == 3, "data is edited only while it is parked"
+    assert said(saga("cancel", "e-1", *WHO)) == (0, "form e-1 cancelled: it ended")
+    assert said(saga("cancel", "e-1", *WHO)) == (3, "form e-1 refused: it has ended")
+    assert "because it was cancelled (anna: the form says so)" in saga("why", "e-1").stdout
+
+
+def test_many_are_only_shown_until_somebody_says_yes(saga: Saga) -> None:
+    started(saga, "m-1", "m-2")
+    shown = saga("cancel", "--saga", "form", "--step", "approval")
+    assert shown.exit_code == 0
+    assert "would be cancelled; nothing was done. To do it: --yes --why TEXT" in shown.stderr
+    assert {"m-1", "m-2"} <= set(shown.stdout.split())
+    assert isinstance(saga("cancel", "--step", "approval", "--yes").exception, Misconfigured), "who does it says why"
+    done = saga("compensate", "--step", "approval", "--yes", *WHO, "-o", "jsonl")
+    came = {answer["key"]: answer["came"] for answer in map(json.loads, done.stdout.splitlines())}
+    assert (came["m-1"], came["m-2"]) == ("compensating", "compensating")
+    assert "because an operator had it compensated (anna: the form says so)" in saga("why", "m-1").stdout
+    assert "no live instance fits; nothing to do" in saga("cancel", "--step", "approval", "--yes", *WHO).stderr
+
+
+def test_what_is_kept_for_a_start_is_no_instance_yet(saga: Saga) -> None:
+    asyncio.run(picked(saga, "k-1"))
+    end = time.monotonic() + PATIENCE
+    while not (early := json.loads(saga("list", *APP, "--state", "early", "-o", "json").stdout)) and time.monotonic() < end:
+        pass
+    assert [(one["key"], one["state"]) for one in early] == [("k-1", "early")]
+    assert "early  form  k-1" in saga("list", *APP, "--state", "all").stdout
+    assert "not started yet; 1 event waits for its start (carrier.picked.v1), until " in saga("why", "k-1").stdout
+    done = saga("cancel", "k-1", *WHO)
+    assert done.exit_code == 3
+    assert "form k-1 is not started yet" in done.stderr
+
+
+async def picked(saga: Saga, key: str) -> None:
+    """A carrier says so, too early."""
+    log = open_log(Config.read(saga.settings), "carrier", make=False)
+    await log.open()
+    event = CloudEvent("carrier.picked.v1", key, "carrier", {"order_id": key}, subject=key)
+    await log.publish([Outgoing(TopicPartition("carrier.events", home(key, 2)), event.record(key.encode()))])
+    await log.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (("cancel",), "say which: a KEY, or --saga"),
+        (("cancel", "o-1"), "say why"),
+        (("skip", "o-1", "pay", "--nothing", "--result", "{}", *WHO), "say one of them"),
+        (("skip", "o-1", "pay", "--result", "{", *WHO), "--result is not JSON"),
+        (("edit", "o-1", *WHO), "say what is to change"),
+        (("edit", "o-1", "--set", "total", *WHO), "a place and a value"),
+        (("signal", "o-1", "a.b.v1", "nope", *WHO), "the data is not JSON"),
+        (("answer", "o-1", "approval", "{}", "--role", "finance"), "say why"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_is_told_before_anything_is_read(wrong: tuple[str, ...], told: str) -> None:
+    done = CliRunner().invoke(cli, wrong)
+    assert isinstance(done.exception, Misconfigured), f"{wrong}: {done.output}"
+    assert told in str(done.exception)
+
+
+def test_one_value_of_the_data_is_set_at_its_place() -> None:
+    data: dict[str, Any] = {"total": 1, "lines": [{"sku": "a"}, {"sku": "b"}], "address": {"city": "Rom"}}
+    assert merged(data, "total", 2) == {**data, "total": 2}
+    assert merged(data, "lines.1.sku", "c")["lines"] == [{"sku": "a"}, {"sku": "c"}]
+    assert merged(data, "lines.0", None)["lines"] == [None, {"sku": "b"}]
+    assert merged(data, "address.zip", "0")["address"] == {"city": "Rom", "zip": "0"}
+    assert merged(data, "notes.by", "anna")["notes"] == {"by": "anna"}
+    assert data["address"] == {"city": "Rom"}, "what was read is not changed in place"
+    for path in ("lines.7", "total.x", "lines.x", ""):
+        with pytest.raises(Misconfigured, match="no such place"):
+            merged(data, path, 1)
