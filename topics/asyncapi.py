@@ -18,9 +18,9 @@ from saga.engine.messages import REQUESTS as HOME
 from saga.runtime import codec
 from saga.topics import KEEP_DEADLETTERS, KEEP_INPUTS
 from topics.catalogue import MESSAGES, TOPICS
-from topics.headers import ANNOUNCEMENT, COMMAND, DEADLETTER, EVENT, REPLY, Headers
+from topics.headers import ANNOUNCEMENT, CHILD, COMMAND, DEADLETTER, EVENT, PARENT, REPLY, Headers
 from topics.json_schema import by_type, description
-from topics.protocol import ANNOUNCEMENTS, ANSWERS, REQUESTS
+from topics.protocol import ANNOUNCEMENTS, ANSWERS, CHILDREN, PARENTS, REQUESTS, name_of
 
 KAFKA = "0.5.0"  # version of the AsyncAPI binding for Kafka
 SCHEMA_FORMAT = "application/schema+json;version=draft-2020-12"
@@ -43,7 +43,9 @@ def document() -> dict[str, Any]:
         "channels": _channels(),
         "operations": _operations(),
         "components": {
-            "schemas": {headers.name: headers.schema() for headers in (COMMAND, REPLY, EVENT, ANNOUNCEMENT, DEADLETTER)},
+            "schemas": {
+                headers.name: headers.schema() for headers in (COMMAND, REPLY, EVENT, ANNOUNCEMENT, PARENT, CHILD, DEADLETTER)
+            },
             "messages": _messages(),
         },
     }
@@ -65,8 +67,10 @@ def _channels() -> dict[str, Any]:
         made[topic] = _channel(topic, what, KEYS[kind], types)
     about = "The coordinator tells what became of sagas."
     made[codec.EVENTS] = _channel(codec.EVENTS, about, "the saga's key", [said.type_ for said in ANNOUNCEMENTS])
-    asked = "Operator actions; and inputs that came in on another partition than their saga's, forwarded as they came."
-    made[HOME] = _channel(HOME, asked, "the saga's key", [said.type_ for said in REQUESTS])
+    asked = (
+        "Operator actions; what instances say to each other; and inputs that came in on another partition, forwarded as they came."
+    )
+    made[HOME] = _channel(HOME, asked, "the saga's key", [name_of(said) for said in (*REQUESTS, *PARENTS, *CHILDREN)])
     dead = "Records that could not be read or taken, as they came, with their origin and the reason."
     made[DEADLETTERS] = _channel(DEADLETTERS, dead, "as it came", [DEAD], KEEP_DEADLETTERS)
     return made
@@ -104,8 +108,10 @@ def _operations() -> dict[str, Any]:
             made[event.__type__] = _operation("send", topic_of(event), [event.__type__], f"{event.__service__} says so.")
     told = "The coordinator says what became of a saga."
     made[codec.EVENTS] = _operation("send", codec.EVENTS, [said.type_ for said in ANNOUNCEMENTS], told)
-    asked = "The coordinator is asked to go on with what is parked."
-    made[HOME] = _operation("receive", HOME, [said.type_ for said in REQUESTS], asked)
+    asked = "The coordinator is asked to act on an instance, by an operator or by a service."
+    made[HOME] = _operation("receive", HOME, [name_of(said) for said in REQUESTS], asked)
+    family = "Instances speak to each other: parents and children. Only the coordinator sends these, and only it reads them."
+    made[f"{HOME}.family"] = _operation("send", HOME, [name_of(said) for said in (*PARENTS, *CHILDREN)], family)
     dead = "The coordinator, or a participant, sets aside what cannot be read or taken."
     made[DEADLETTERS] = _operation("send", DEADLETTERS, [DEAD], dead)
     return made
@@ -143,14 +149,16 @@ def _messages() -> dict[str, Any]:
     own: dict[type[BaseModel], Headers] = {
         **dict.fromkeys(ANSWERS, REPLY),
         **dict.fromkeys((*ANNOUNCEMENTS, *REQUESTS), ANNOUNCEMENT),
+        **dict.fromkeys(PARENTS, PARENT),
+        **dict.fromkeys(CHILDREN, CHILD),
     }
     made: dict[str, Any] = {}
-    for type, model in by_type().items():
+    for name, model in by_type().items():
         if issubclass(model, Message):
             headers = COMMAND if issubclass(model, Command) else REPLY if model in answers else EVENT
         else:
             headers = own[model]
-        made[type] = _message(type, model, headers)
+        made[name] = _message(name, model, headers)
     made[DEAD] = {
         "name": DEAD,
         "title": "Dead letter",
@@ -160,15 +168,16 @@ def _messages() -> dict[str, Any]:
     return made
 
 
-def _message(type: str, model: type[BaseModel], headers: Headers) -> dict[str, Any]:
+def _message(name: str, model: type[BaseModel], headers: Headers) -> dict[str, Any]:
+    type = name.removesuffix(".child")
     made: dict[str, Any] = {
-        "name": type,
+        "name": name,
         "title": model.__name__,
         "description": description(model),
         "headers": {
             "allOf": [_ref("components", "schemas", headers.name), {"type": "object", "properties": {"ce_type": {"const": type}}}]
         },
-        "payload": {"schemaFormat": SCHEMA_FORMAT, "schema": {"$ref": f"./schemas/{type}.json"}},
+        "payload": {"schemaFormat": SCHEMA_FORMAT, "schema": {"$ref": f"./schemas/{name}.json"}},
     }
     if headers in (COMMAND, REPLY):
         made["correlationId"] = {

@@ -32,6 +32,11 @@ MEANING: dict[str, tuple[str, str]] = {
     "ce_sagasubject": ("On compensate and verify: the ce_sagacommand of the execute it is about.", _COMMAND_ID),
     "ce_sagaattempt": ("1, 2, …; echoed by the answer.", "1"),
     "ce_sagaoutcome": ("Of an answer: done, refused, failed, nothing or expired.", "done"),
+    "ce_sagaparent": (
+        "On what a parent says to its child: the ce_sagacommand that the child answers.",
+        "order:7:mb2k9x1c:pay:execute",
+    ),
+    "ce_sagachild": ("The saga that is to be started, where others start on the same event, too.", "payout"),
     "ce_sagaorigin": ("Where the record first stood: <topic>:<partition>:<offset>.", "order.events:3:1042"),
     "ce_sagareason": ("Why it was set aside, in a word.", "schema"),
     "ce_sagadetail": ("Why it was set aside, in a sentence.", "order.placed.v1: lines: Field required"),
@@ -77,4 +82,6 @@ EVENT = Headers(
 ANNOUNCEMENT = Headers(
     "announcementHeaders", tuple(name for name in _ALWAYS if name != "ce_subject"), ("ce_subject", "traceparent")
 )
+PARENT = Headers("parentHeaders", _ALWAYS, ("ce_sagaparent", "ce_sagachild", "ce_sagasubject", "traceparent"))
+CHILD = Headers("childHeaders", (*_ALWAYS, "ce_sagacommand", "ce_sagaattempt", "ce_sagaoutcome"), ("traceparent",))
 DEADLETTER = Headers("deadletterHeaders", ("ce_sagareason", "ce_sagadetail"), ("ce_sagaorigin",))

@@ -11,15 +11,15 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from saga import Command, Message, Refusal
 from topics.catalogue import MESSAGES
-from topics.protocol import ANNOUNCEMENTS, ANSWERS, REQUESTS, Schema
+from topics.protocol import ANNOUNCEMENTS, ANSWERS, CHILDREN, PARENTS, REQUESTS, Schema, name_of
 
 DIALECT = GenerateJsonSchema.schema_dialect  # JSON Schema 2020-12, by its name
-PROTOCOL: tuple[Schema, ...] = (*ANSWERS, *ANNOUNCEMENTS, *REQUESTS)
+PROTOCOL: tuple[Schema, ...] = (*ANSWERS, *ANNOUNCEMENTS, *REQUESTS, *PARENTS, *CHILDREN)
 
 
 def by_type() -> dict[str, type[BaseModel]]:
-    """Every type on the wire, with the class that describes it."""
-    return {message.__type__: message for message in MESSAGES} | {said.type_: said for said in PROTOCOL}
+    """Every type on the wire, with the class that describes it; of a child's answers, the type and `.child`."""
+    return {message.__type__: message for message in MESSAGES} | {name_of(said): said for said in PROTOCOL}
 
 
 def schema(type: str, model: type[BaseModel]) -> dict[str, Any]:

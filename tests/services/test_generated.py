@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +15,26 @@ import pytest
 from pydantic import BaseModel
 
 from saga.cloudevents import CloudEvent
-from saga.engine.decision import Announce
+from saga.engine import actions, family
+from saga.engine.actions import ACTIONS
+from saga.engine.decision import Announce, Decision, Request
+from saga.engine.definition import hours
 from saga.engine.messages import DEADLETTERS, Event, commands_topic, events_topic
 from saga.log.base import Record, StoredRecord, TopicPartition
 from saga.runtime.batch import Batch, Place
 from saga.runtime.codec import JOURNAL, outgoing
 from saga.runtime.fold import Fold
+from saga.testing import Bench
 from saga.topics import specs
 from services import app
 from tests.engine.kit import PIVOT, Part, Run, started
+from tests.ops import office
 from topics import generate
 from topics.catalogue import MESSAGES
-from topics.headers import ANNOUNCEMENT, COMMAND, DEADLETTER, Headers
+from topics.headers import ANNOUNCEMENT, CHILD, COMMAND, DEADLETTER, PARENT, Headers
 from topics.json_schema import by_type
 from topics.payment import TakePayment
-from topics.protocol import ANNOUNCEMENTS, ANSWERS, Conflict, Invalid, Rejected
+from topics.protocol import ANNOUNCEMENTS, ANSWERS, CHILDREN, PARENTS, REQUESTS, Conflict, Invalid, Rejected
 
 DOCUMENT: dict[str, Any] = json.loads((generate.HERE / "asyncapi.json").read_text("utf-8"))
 
@@ -165,15 +173,62 @@ def fits(record: Record, headers: Headers) -> bool:
     return set(headers.required) <= names(record) <= {*headers.required, *headers.optional}
 
 
+@cache
+def talks() -> tuple[Decision, ...]:
+    """All decisions of a question that is escalated, a child that is undone, and one that cannot start; they tell the rest."""
+    with Bench(office.refunds, office.payout, office.report) as bench:
+        bench.answer(office.Take, office.Taken())
+        bench.answer(office.Return, office.Returned())
+        bench.refuse(office.Close, office.NotClosed(), times=1)
+        bench.answer(office.Close, office.Closed())
+        bench.start(office.PayOut(order_id="c-out"))
+        cases = [bench.start(office.RefundAsked(order_id=key, amount=3)) for key in ("a", "b", "c")]
+        bench.advance(hours(2))
+        for case in cases:
+            case.answer("approval", office.Verdict(ok=True), "cfo")
+        bench.silence(office.Take)
+        turning = bench.start(office.RefundAsked(order_id="d", amount=3))
+        turning.answer("approval", office.Verdict(ok=True), "finance")
+        turning.cancel()
+        bench.advance(hours(1))
+        return tuple(moment.decision for case in bench.cases for moment in bench.history(case.saga, case.key).moments)
+
+
 def test_what_is_told_has_the_fields_of_its_schema_and_no_others() -> None:
-    told = [
-        output for run in stories() for decision in run.decisions for output in decision.outputs if isinstance(output, Announce)
-    ]
+    decisions = [decision for run in stories() for decision in run.decisions] + list(talks())
+    told = [output for decision in decisions for output in decision.outputs if isinstance(output, Announce)]
     classes: dict[str, type[BaseModel]] = {**{said.type_: said for said in ANNOUNCEMENTS}, Rejected.type_: Conflict}
     assert {output.type for output in told} == set(classes), "these runs do not tell everything"
     for output in told:
         made = classes[output.type].model_validate(output.data)
         assert set(output.data) <= set(made.model_dump()), f"{output.type} has fields that its schema does not know"
+
+
+def test_what_instances_say_to_each_other_is_as_documented() -> None:
+    given = [decision.input for decision in talks() if decision.input.type in {said.type_ for said in PARENTS}]
+    assert {one.type for one in given} == {said.type_ for said in PARENTS}
+    models = by_type()
+    for one in given:
+        made = models[one.type].model_validate(one.data)
+        assert set(one.data) == set(made.model_dump()), f"{one.type} has other fields than its schema"
+    leaves = [(d, output) for d in talks() for output in d.outputs if isinstance(output, Request)]
+    leaves.append((talks()[0], family.nothing("refund:a:mb2k9x1c:pay_out:compensate", "")))  # as where a start and its undo cross
+    answers = [(d, output) for d, output in leaves if "sagacommand" in output.attributes]
+    assert {output.type for _, output in answers} == {said.type_ for said in CHILDREN}, "a child did not say everything"
+    for decision, output in leaves:
+        record = next(out.record for out in outgoing(replace(decision, outputs=(output,)), 0, 0))
+        answer = "sagacommand" in output.attributes
+        assert fits(record, CHILD if answer else PARENT), f"{output.type}: {sorted(names(record))}"
+        if answer:
+            models[f"{output.type}.child"].model_validate(output.data)
+
+
+@pytest.mark.parametrize("asked", REQUESTS, ids=lambda said: said.type_)
+def test_what_operators_ask_has_the_fields_that_the_engine_reads(asked: type[BaseModel]) -> None:
+    assert {said.type_ for said in REQUESTS} == set(ACTIONS), "an action without a schema"
+    source = inspect.getsource(actions)
+    for name in set(asked.model_fields) - {"saga", "key", "who", "why"}:
+        assert f'data.get("{name}"' in source, f"the engine reads no {name}"
 
 
 def test_the_headers_of_commands_and_announcements_are_as_documented() -> None:
