@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from saga.engine.book import Book
 from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Send
+from saga.engine.kinds import Child
 from saga.engine.replies import Outcome
 from saga.engine.state import ACTION_OF, ENDED, Instance, Phase, Waits, base_name, step_and_action
 from saga.logs import about
@@ -36,7 +37,11 @@ class Seat:
 
 
 class Census:
-    def __init__(self, metrics: Metrics) -> None:
+    """`book`: the definitions, which say what steps wait for another instance: that may well wait for a person, for days."""
+
+    def __init__(self, metrics: Metrics, book: Book | None = None) -> None:
+        sagas = book.all() if book is not None else ()
+        self._children = {(saga.name, step.name) for saga in sagas for step in saga.steps.values() if isinstance(step, Child)}
         self._metrics = metrics
         self._seats: dict[Slot, Seat] = {}
 
@@ -64,6 +69,8 @@ class Census:
         for seat in self._seats.values():
             yield seat.saga, "", (now - seat.started) / 1000
             for step, since in seat.waiting:
+                if (seat.saga, step) in self._children:
+                    continue  # its child's own commands are counted there
                 yield seat.saga, step, (now - since) / 1000
 
     def _move(self, seat: Seat, by: int) -> None:

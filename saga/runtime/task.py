@@ -117,7 +117,7 @@ class PartitionTask:
         self._journal = self._new_journal()
         self._inputs = self._new_inputs()
         self._timers = Timers()
-        self._census = Census(surroundings.metrics)
+        self._census = Census(surroundings.metrics, self._place.book)
         self._leftover: list[StoredRecord] = []
         self._begun = 0  # how much of the first of them is decided already
         self._horizon: _Horizon | None = None

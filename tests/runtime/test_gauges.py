@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 
-from saga.engine.state import Instance, Parked, StepState, Waits
+from saga.engine.book import Book
+from saga.engine.state import Instance, Parked, Status, StepState, Waits
 from saga.log.memory import MemoryBroker, MemoryLog
 from saga.log.memory_faults import Faults
 from saga.metrics import Metrics
@@ -15,6 +16,7 @@ from saga.runtime.census import Census
 from saga.runtime.states import Slot
 from saga.runtime.worker import LOOK_AROUND_SECONDS, Worker, WorkerSettings
 from saga.testing.clock import run
+from tests.ops import office
 from tests.runtime.kit import specs
 from tests.runtime.shop import PARTITIONS, Shop
 from tests.simulation.sagas import SERVICES, book
@@ -121,3 +123,16 @@ def test_a_command_waits_until_a_person_is_awaited() -> None:
     assert waiting() == {"ship"}
     state.parked = Parked("unknown", since=4000, step="pay")
     assert waiting() == set()
+
+
+def test_neither_a_child_nor_a_person_is_waited_for_as_a_participant_is() -> None:
+    """A child may wait for a person for days; its commands are counted where it is."""
+    census = Census(Metrics(["refund"]), Book([office.refunds, office.payout]))
+    state = Instance("refund:k:1", "refund", "k", 1, "h", started=0, deadline=0, digest="")
+    state.steps = {
+        "approval": StepState(Status.WAITING, Waits.EVENT, decided=1000),
+        "pay_out": StepState(decided=1000, sent={"key": "k-out", "data": {}}),
+        "close": StepState(decided=1000),
+    }
+    census.see(Slot("refund", "k"), state)
+    assert {step for _, step, _ in census.ages(5000) if step} == {"close"}
