@@ -69,11 +69,17 @@ def awaited(name: str, step: StepState, saga: Saga[Any, Any] | None) -> Awaited 
 
 
 def questions(state: Instance, saga: Saga[Any, Any] | None) -> Iterator[Question]:
-    """The questions of one instance that a person may answer now; while it is parked, too."""
-    saga = fitting(saga, state)
+    """The questions of one instance that a person may answer now; while it is parked, too, unless it is the answer that it parked at."""
+    saga, parked = fitting(saga, state), state.parked
+    answered = parked.step if parked is not None and parked.holds else None
     for name, step in state.steps.items() if state.live else ():
         definition = step_of(saga, name)
-        if isinstance(definition, Wait) and definition.role and step.status in (Status.WAITING, Status.EXECUTING):
+        if (
+            name != answered
+            and isinstance(definition, Wait)
+            and definition.role
+            and step.status in (Status.WAITING, Status.EXECUTING)
+        ):
             until = None if step.status is Status.EXECUTING or step.waits is Waits.OPERATOR else step.due
             yield Question(state.saga, state.key, name, roles(definition, step), definition.event.__type__, step.decided, until)
 

@@ -108,7 +108,7 @@ def _waiting(state: Instance) -> list[tuple[str, StepState]]:
 
 
 HEADINGS = ("STATE", "SAGA", "KEY", "AGE", "STEP", "WHAT")
-ASKED = ("SAGA", "KEY", "STEP", "ROLE", "ANSWER", "UNTIL")
+ASKED = ("SAGA", "KEY", "STEP", "ROLE", "DUE", "ANSWER")
 
 
 def cells(state: Instance, now: int, saga: Saga[Any, Any] | None = None) -> tuple[Tone, tuple[str, ...]]:
@@ -120,8 +120,8 @@ def cells(state: Instance, now: int, saga: Saga[Any, Any] | None = None) -> tupl
 
 def question_cells(question: Question, now: int) -> tuple[Tone, tuple[str, ...]]:
     """A row of the table of questions."""
-    left = "" if question.until is None else f"in {coarse(question.until - now)}" if question.until > now else "overdue"
-    row = (question.saga, plain(question.key), question.step, " or ".join(question.roles), question.answer, left)
+    left = "" if question.until is None else f"in {duration(question.until - now)}" if question.until > now else "overdue"
+    row = (question.saga, plain(question.key), question.step, " or ".join(question.roles), left, question.answer)
     return (Tone.BAD if len(question.roles) > 1 else Tone.PLAIN), row
 
 
@@ -150,6 +150,7 @@ def _what(state: Instance, now: int, saga: Saga[Any, Any] | None) -> str:
 def _wait(name: str, step: StepState, now: int, saga: Saga[Any, Any] | None) -> str:
     left = "" if step.due is None else f" in {duration(step.due - now)}" if step.due > now else " is overdue"
     what = {Status.COMPENSATING: "compensation", Status.VERIFYING: "verify"}.get(step.status, "attempt")
+    due = "" if not left else f", due{left}" if step.due is not None and step.due > now else ", overdue"
     definition = step_of(saga, name)
     match awaited(name, step, saga):
         case Awaited.RETRY:
@@ -162,10 +163,10 @@ def _wait(name: str, step: StepState, now: int, saga: Saga[Any, Any] | None) -> 
         case Awaited.TIME:
             return f"time{left}"
         case Awaited.ANSWER if isinstance(definition, Wait):
-            return f"answer of {' or '.join(roles(definition, step))}" + (f", late{left}" if left else "")
+            return f"answer of {' or '.join(roles(definition, step))}{due}"
         case Awaited.EVENT:
             awaits = definition.event.__type__ if isinstance(definition, Wait) else "event"
-            return awaits + (f", late{left}" if left else "")
+            return awaits + due
     return f"{what} {step.attempt}" + (f", time-out{left}" if left else "")
 
 

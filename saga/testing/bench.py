@@ -46,6 +46,7 @@ M = TypeVar("M", bound=Event)
 AT_ONCE = 0.001  # seconds: what is due within this of now belongs to now; records land a microsecond apart
 SESSION = 0.5  # seconds until the group takes a crashed process's partitions away; in production it is 10
 TAKE_OVER = 60.0  # seconds within which a new process must own and run everything, or something is wrong
+SETTLED = ("completed", "compensated", "parked", "early")  # states in which time alone does nothing, or only forgets
 MOST_STORIES = 3  # told of a test that failed
 
 
@@ -177,7 +178,7 @@ class Bench:
         self._play(self._loop.time() + by.total_seconds())
 
     def settle(self, within: timedelta = timedelta(days=1)) -> None:
-        """Let time pass until every instance has ended or is parked; a schedule, which never ends, is not waited for.
+        """Let time pass until every instance has ended, is parked or not even started; a schedule, which never ends, is not waited for.
 
         Raises AssertionError, with the stories, if that takes longer.
         """
@@ -190,7 +191,7 @@ class Bench:
             self._play(due)
 
     def _goes_on(self, case: Case) -> bool:
-        return self.sagas[case.saga].schedule is None and case.state not in ("completed", "compensated", "parked")
+        return self.sagas[case.saga].schedule is None and case.state not in SETTLED
 
     def crash(self, participant: Participant | None = None) -> None:
         """The orchestrator, or the process of a real participant, dies without a word; another one starts and takes over.

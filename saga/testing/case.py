@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from saga.engine.actions import CANCEL, COMPENSATE, EDIT, RESUME, RETRY, SIGNAL, SKIP
 from saga.engine.messages import Command, Event, Message
-from saga.engine.state import Instance
+from saga.engine.state import ENDED, Instance
 from saga.ops.look import History
 from saga.ops.story import page, story
 from saga.ops.why import label, why
@@ -32,11 +32,11 @@ class Case:
     @property
     def outcome(self) -> str | None:
         """ "completed" or "compensated"; None as long as it has none."""
-        return None if self._now.live else str(self._now.phase)
+        return str(self._now.phase) if self._now.phase in ENDED else None
 
     @property
     def state(self) -> str:
-        """In a word: running, compensating, parked, completed or compensated."""
+        """In a word: running, compensating, parked, completed or compensated; early before it has started."""
         return label(self._now)
 
     @property

@@ -81,7 +81,7 @@ def test_a_question_is_listed_answered_once_and_by_the_right_role(saga: Saga) ->
         ("form", "approval", ["finance"], "office.verdict.v1")
     ]
     assert saga("questions", *APP, "--role", "cfo", "-o", "json").stdout == "[]\n", "it was not escalated yet"
-    assert "form  q-1  approval  finance  office.verdict.v1  in 1 h" in saga("questions", *APP).stdout
+    assert "form q-1 approval finance in " in " ".join(saga("questions", *APP).stdout.split())
     wrong = said(saga("answer", "q-1", "approval", '{"ok": true}', "--role", "cfo", *WHO))
     assert wrong == (3, "form q-1 refused: approval is answered by the role finance, not by cfo")
     assert said(saga("answer", "q-1", "approval", '{"yes": 1}', "--role", "finance", *WHO)) == (
@@ -116,8 +116,8 @@ def test_a_list_says_what_is_waited_for(saga: Saga) -> None:
 
     assert (waiting("event"), waiting("answer"), waiting("time")) == ({"w-1"}, {"w-2"}, set())
     table = saga("list", *APP).stdout
-    assert "answer of finance, late in " in table
-    assert "carrier.picked.v1, late in " in table
+    assert "answer of finance, due in " in table
+    assert "carrier.picked.v1, due in " in table
 
 
 def test_what_is_parked_is_edited_resumed_skipped_or_told_why_not(saga: Saga) -> None:
@@ -127,6 +127,7 @@ def test_what_is_parked_is_edited_resumed_skipped_or_told_why_not(saga: Saga) ->
         3,
         "form e-1 parked: it parked: its own code raised at approval: ZeroDivisionError: integer division or modulo by zero",
     )
+    assert '"e-1"' not in saga("questions", *APP, "-o", "json").stdout, "it is answered; what it waits for is an operator"
     assert said(saga("skip", "e-1", "picked", "--nothing", *WHO))[0] == 3, "picked is not stuck"
     code, out = said(saga("edit", "e-1", "--set", "amount=many", *WHO))
     assert (code, out) == (

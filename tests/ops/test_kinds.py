@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from saga.engine.definition import hours, minutes
+from saga.ops.story import page, story
 from saga.testing import Bench, Case
 from tests.ops import office as o
 from tests.ops.test_story import check
@@ -32,6 +33,12 @@ def placed(bench: Bench, key: str, *lines: str, express: bool = False) -> Case:
 
 
 def told(*cases: Case) -> str:
+    """The stories, as they stand in a pipe; on a terminal no line may be wider than it is."""
+    for case in cases:
+        lines = story(case._history, case._bench.now, case._bench.sagas[case.saga])
+        for width in (40, 60, 120):
+            wide = [margin + text for _, margin, text in page(lines, width) if len(margin + text) > width]
+            assert not wide, f"wider than {width} columns: {wide}"
     return "\n\n".join(case.story() for case in cases) + "\n"
 
 
