@@ -27,7 +27,13 @@ from saga.ops.words import ago, changes, plain
 # What each action of many is called in the sentence of a dry run.
 DONE_TO = {RETRY: "retried", RESUME: "resumed", CANCEL: "cancelled", COMPENSATE: "compensated"}
 _GOES_ON = (RETRY, RESUME, SKIP, SIGNAL)  # what follows from these may be a turn back, where the deadline has passed
-_TONES = {Came.PARKED: Tone.STUCK, Came.UNDECIDED: Tone.STUCK, Came.REFUSED: Tone.BAD, Came.UNKNOWN: Tone.BAD}
+_TONES = {
+    Came.PARKED: Tone.STUCK,
+    Came.KEPT: Tone.STUCK,
+    Came.UNDECIDED: Tone.STUCK,
+    Came.REFUSED: Tone.BAD,
+    Came.UNKNOWN: Tone.BAD,
+}
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ def exit_code(answers: Sequence[Answer]) -> int:
     came = {answer.came for answer in answers}
     if came & {Came.UNKNOWN, Came.UNDECIDED}:
         return FAILED
-    return PROBLEMS if came & {Came.PARKED, Came.REFUSED} else OK
+    return PROBLEMS if came & {Came.PARKED, Came.KEPT, Came.REFUSED} else OK
 
 
 def late_to_go_on(states: Sequence[Instance], now: int) -> str:

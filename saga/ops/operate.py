@@ -50,6 +50,7 @@ class Came(StrEnum):
     SKIPPED = "skipped"
     EDITED = "edited"
     SIGNALLED = "signalled"
+    KEPT = "kept"  # a signal, for an instance that keeps its inputs until an operator lets it go on
     PARKED = "parked"  # it was done, and the instance has parked, or parked again
     REFUSED = "refused"
     UNKNOWN = "unknown"
@@ -191,6 +192,8 @@ def what_came(target: Target, decision: Decision) -> Answer:
 def _goes_on(came: Came, decision: Decision) -> str:
     if came is Came.EDITED:
         return "its data is changed; it is still parked"
+    if came is Came.KEPT:
+        return "it is parked; this waits its turn, until an operator lets it go on"
     if came is Came.CANCELLING:
         return "its pivot is out: that gets no further attempt, and its outcome decides"
     steps = dict.fromkeys(_steps_sent(decision))

@@ -138,6 +138,10 @@ def test_what_is_parked_is_edited_resumed_skipped_or_told_why_not(saga: Saga) ->
     assert said(edited) == (0, "form e-1 edited: its data is changed; it is still parked")
     assert "amount 0 → 50" in edited.stderr
     assert isinstance(saga("edit", "e-1", "--set", "amount=50", *WHO).exception, Misconfigured), "it changes nothing"
+    assert said(saga("signal", "e-1", "office.verdict.v1", '{"ok": true}', *WHO)) == (
+        3,
+        "form e-1 kept: it is parked; this waits its turn, until an operator lets it go on",
+    )
     assert said(saga("resume", "e-1", *WHO)) == (0, "form e-1 resumed: it goes on")
     assert said(saga("resume", "e-1", *WHO)) == (3, "form e-1 refused: it is not parked but running")
     assert said(saga("edit", "e-1", "--set", "amount=1", *WHO))[0] == 3, "data is edited only while it is parked"
