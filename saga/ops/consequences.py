@@ -212,7 +212,7 @@ def _moved(title: str, before: StepState | None, after: StepState, moment: Momen
             yield Tone.BAD, f"{title} is refused{reason}{best_effort}"
         case Status.UNKNOWN:
             yield Tone.BAD, f"nobody knows whether {title} happened{reason}{best_effort}"
-        case Status.SKIPPED if before is None:
+        case Status.SKIPPED if before is None and not after.reason:
             yield Tone.PLAIN, f"{title} is skipped: its condition does not hold"
         case Status.SKIPPED:
             yield Tone.PLAIN, f"{title} is not waited for any more"

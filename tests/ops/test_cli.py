@@ -20,7 +20,12 @@ LOOKING = [
     ("show", "o-1"),
     ("why", "o-1"),
     ("replay",),
-    ("retry", "o-1", "--why", "try", "--who", "anna"),
+    ("questions", "--app", "tests.ops.office:app"),
+    *((action, "o-1", "--why", "try", "--who", "anna") for action in ("retry", "resume", "cancel", "compensate")),
+    ("skip", "o-1", "pay", "--why", "try", "--who", "anna"),
+    ("edit", "o-1", "--set", "total=1", "--why", "try", "--who", "anna"),
+    ("signal", "o-1", "carrier.picked.v1", "{}", "--why", "try", "--who", "anna"),
+    ("answer", "o-1", "approval", "{}", "--role", "finance", "--why", "try", "--who", "anna"),
     ("topics", "check", "--app", "tests.ops.shop:app"),
 ]
 

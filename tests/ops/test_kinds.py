@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from saga.engine.definition import hours, minutes
+from saga.ops.awaited import questions
+from saga.ops.listing import cells
 from saga.ops.story import page, story
+from saga.ops.why import why
 from saga.testing import Bench, Case
 from tests.ops import office as o
 from tests.ops.test_story import check
@@ -199,3 +202,61 @@ def test_data_that_is_edited_and_what_was_kept_then_taken() -> None:
         case.retry(why="the post is back")
         case.signal(o.Picked(order_id="o-9"), why="seen it myself")
         check("edited", told(case))
+
+
+def row(case: Case) -> str:
+    """As `saga list` shows it."""
+    state = case._history.state
+    assert state is not None
+    _, texts = cells(state, case._bench.now, case._bench.sagas[case.saga])
+    return " | ".join(texts)
+
+
+def test_why_and_list_say_how_far_a_list_is() -> None:
+    with shop(shops()) as bench:
+        bench.silence(o.Reserve)
+        case = placed(bench, "o-10", "pen", "paper", "ink", "clip")
+        assert case.why() == (
+            'order o-10 waits for 3 items of reserve (0 of 4 done), the first for the reply of stock to reserve/0 "pen" '
+            "(attempt 1 of 5, sent just now), time-out in 30 s, then attempt 2; its deadline is in 30 min."
+        )
+        assert row(case) == "running | order | o-10 | 0 ms | reserve 0/4 | 3 times attempt 1, time-out in 30 s"
+
+
+def test_why_and_list_say_which_child_which_time_and_what_was_said_before() -> None:
+    with Bench(o.refunds, o.payout) as bench:
+        bench.silence(o.Take)
+        case = bench.start(o.RefundAsked(order_id="r-5", amount=3))
+        assert row(case).endswith("| approval | answer of finance, due in 2 h")
+        case.answer("approval", o.Verdict(ok=True), "finance")
+        assert row(case).endswith("| pay_out | child payout r-5-out")
+        case.cancel(why="wrong customer")
+        assert row(case).endswith("| pay_out | child payout r-5-out to undo itself; it was cancelled (bench: wrong customer)")
+        assert case.why() == (
+            "refund r-5 compensates since it was cancelled (bench: wrong customer): it waits for the child payout r-5-out of pay_out "
+            "to undo itself (`saga why r-5-out --saga payout` says more)."
+        )
+        child = bench.case("r-5-out")
+        assert child.why().startswith("payout r-5-out compensates since its parent turned back: it waits for ")
+    with shop(shops()) as bench:
+        bench.send(o.Picked(order_id="o-11"), key="o-11")
+        assert row(bench.case("o-11")) == "early | order | o-11 | 0 ms |  | keeps 1 event for its start for 1 d more"
+        placed(bench, "o-11")
+        points = bench.case("o-11", "loyalty")
+        assert row(points).endswith("| rest | time in 1 h")
+        assert points.why().startswith("loyalty o-11 waits for the time of rest, 01:00:00 UTC, in 1 h; its deadline is in 3 d.")
+
+
+def test_without_the_definition_less_is_said_and_nothing_wrong() -> None:
+    with Bench(o.refunds, o.payout) as bench:
+        case = bench.start(o.RefundAsked(order_id="r-6", amount=3))
+        state = case._history.state
+        assert state is not None
+        assert why(state, bench.now) == "refund r-6 waits for approval, until 02:00:00 UTC (in 2 h); its deadline is in 5 d."
+        assert cells(state, bench.now)[1][-1] == "event, due in 2 h"
+        assert list(questions(state, None)) == []
+        assert [one.roles for one in questions(state, o.refunds)] == [("finance",)]
+        bench.advance(hours(2))
+        state = case._history.state
+        assert state is not None
+        assert [one.roles for one in questions(state, o.refunds)] == [("finance", "cfo")]
