@@ -81,7 +81,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga": {"saga.app", "saga.lazy", "saga.topics", "saga.participant.http", *WHOLE},
     "saga.cli_operate": {"saga.cli_parts", "saga.cli_tool", "saga.engine", "saga.errors", "saga.ops"},
     "saga.cli_tool": {"saga.cli_parts", "saga.connect", "saga.engine", "saga.errors", "saga.ops"},
-    "saga": {"saga.app", "saga.topics", "saga.participant.http", *WHOLE},
     "topics": {"saga"},
     "services": {"saga", "topics", "services"},
     **{
