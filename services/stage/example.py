@@ -39,7 +39,7 @@ from saga.config import Config
 from saga.connect import open_log
 from saga.engine.state import Instance
 from saga.instances import instances
-from saga.log.base import Log
+from saga.log.base import Log, TopicPartition
 from saga.ops.publish import publish
 from services.stage.crew import FOLDER, ROOT, Crew, DemoFailed
 from services.stage.findings import Finding, render
@@ -59,6 +59,7 @@ class Example(ABC):
     app: ClassVar[str]
     processes: ClassVar[Mapping[str, tuple[str, ...]]]
     spared: ClassVar[tuple[str, ...]] = ()  # processes that the killing leaves alone, since their death would prove nothing
+    needs_kafka: ClassVar[str] = ""  # why a file log will not do, if it will not: then the demo says so, and does nothing
 
     def __init__(self, crew: Crew, seed: int, short: bool) -> None:
         self.crew = crew
@@ -92,6 +93,12 @@ class Example(ABC):
         """Publish an event that starts a saga."""
         await publish(self.log, self._app.book.sagas, event.__type__, event.model_dump(mode="json"))
 
+    async def typed(self, *command: str) -> None:
+        """What a person types: `saga <command> --app <ours>`, in a process of its own. Raises DemoFailed if its exit code is not 0."""
+        code = await asyncio.to_thread(self.crew.run, CLI, *command, "--app", self.app, quiet=True)
+        if code != 0:
+            raise DemoFailed(f"`saga {shlex.join(command)}` ended with exit code {code}")
+
     async def until(self, look: Callable[[], Awaitable[bool]], what: Callable[[], str], seconds: float = SETTLE_SECONDS) -> None:
         """Wait until `await look()` holds. Raises DemoFailed with `what()` if it takes longer, or if a process ends by itself."""
         await self.crew.until(look, seconds, what)
@@ -99,6 +106,20 @@ class Example(ABC):
     async def instances(self, saga: str) -> list[Instance]:
         """All instances of a saga that the journal remembers, as they are now."""
         return await instances(saga, Config.read(self.crew.environment))
+
+    async def latest(self, topic: str) -> dict[str, bytes]:
+        """What a compacted topic holds, as a table is read back from it: the last value of each key; none where that removes it."""
+        found: dict[str, bytes] = {}
+        there = (await self.log.describe([topic])).get(topic)
+        every = [TopicPartition(topic, number) for number in range(there.partitions if there else 0)]
+        for partition, held in (await self.log.bounds(every)).items():
+            async for lump in self.log.read(partition, held.start, held.end):
+                for record in lump:
+                    key = (record.key or b"").decode()
+                    found.pop(key, None)
+                    if record.value is not None:
+                        found[key] = record.value
+        return found
 
     async def settled(self, saga: str, count: int) -> None:
         """Wait until so many instances of a saga have an outcome. Raises DemoFailed."""
@@ -124,6 +145,9 @@ class Example(ABC):
 
     async def _run(self, kill: str) -> int:
         choose_log(self.crew, self.say)
+        if self.needs_kafka and self.crew.environment.get("SAGA_LOG"):
+            self.say(f"{self.name} is left out on a file log: {self.needs_kafka}")
+            return 0
         self.data.mkdir(exist_ok=True)
         self.crew.environment |= {"EXAMPLE_DATA": str(self.data), **self.settings()}
         os.environ.update(self.crew.environment)  # what is imported here reads the same settings as the services do
@@ -231,6 +255,11 @@ def main(example: type[Example]) -> int:
         return code
 
     return as_program(folder, asked.stop, lambda: play(folder, keep, act, hidden=("EXAMPLE_",)))
+
+
+def free_address() -> str:
+    """host:port where nobody listens yet, for a server of the example's own."""
+    return f"127.0.0.1:{free_ports(1)[0]}"
 
 
 def data_folder() -> Path:
