@@ -35,11 +35,15 @@ import httpx
 from infra.broker.settings import free_ports
 from saga import App, Event
 from saga.app import find_app
+from saga.cloudevents import CloudEvent
 from saga.config import Config
 from saga.connect import open_log
-from saga.engine.state import Instance
+from saga.engine.actions import SIGNAL
+from saga.engine.messages import REQUESTS
+from saga.engine.state import Instance, Status
 from saga.instances import instances
-from saga.log.base import Log, TopicPartition
+from saga.log.base import Log, Outgoing, TopicPartition
+from saga.log.partition import home
 from saga.ops.publish import publish
 from services.stage.crew import FOLDER, ROOT, Crew, DemoFailed
 from services.stage.findings import Finding, render
@@ -93,6 +97,14 @@ class Example(ABC):
         """Publish an event that starts a saga."""
         await publish(self.log, self._app.book.sagas, event.__type__, event.model_dump(mode="json"))
 
+    async def answer(self, saga: str, key: str, step: str, answer: Event, role: str) -> None:
+        """What a person of this role answers to a question that a saga asks. Nothing tells here whether it was taken."""
+        about = {"saga": saga, "key": key, "who": "demo", "why": "a story", "step": step, "role": role}
+        data = {**about, "type": answer.__type__, "data": answer.model_dump(mode="json")}
+        to = TopicPartition(REQUESTS, home(key, self._app.partitions))
+        sent = CloudEvent(SIGNAL, f"{saga}:{key}:{step}", "demo", data, subject=key)
+        await self.log.publish([Outgoing(to, sent.record(key.encode()))])
+
     async def typed(self, *command: str) -> None:
         """What a person types: `saga <command> --app <ours>`, in a process of its own. Raises DemoFailed if its exit code is not 0."""
         code = await asyncio.to_thread(self.crew.run, CLI, *command, "--app", self.app, quiet=True)
@@ -120,6 +132,13 @@ class Example(ABC):
                     if record.value is not None:
                         found[key] = record.value
         return found
+
+    async def asks(self, saga: str, step: str) -> list[str]:
+        """The keys of those instances whose question nobody has answered yet."""
+        found = [
+            state for state in await self.instances(saga) if step in state.steps and state.steps[step].status is Status.WAITING
+        ]
+        return [state.key for state in found]
 
     async def settled(self, saga: str, count: int) -> None:
         """Wait until so many instances of a saga have an outcome. Raises DemoFailed."""
