@@ -27,7 +27,7 @@ class Chain(Example):
     wanted: Shoppers
 
     async def story(self) -> None:
-        self.wanted = shoppers(2 if self.short else 8, self.random)
+        self.wanted = shoppers(1 if self.short else 4, self.random)
         bought = [each for each in self.wanted.purchases if kind_of(each.customer_id) is not Kind.BROKE]
         self.say(f"{len(self.wanted.purchases)} purchases are wanted, some on cards that will be declined")
         for each in self.wanted.purchases:
@@ -56,8 +56,10 @@ class Chain(Example):
         await self.until(all_ask, lambda: f"{len(open_)} of {len(self.wanted.refunds)} refunds ask support")
         for key in open_:
             granted = kind_of(key) is not Kind.DENIED
-            await self.answer(refund.name, key, "verdict", RefundVerdict(granted=granted), role="support")
-        self.say("support has answered")
+            answer = RefundVerdict(granted=granted).model_dump_json()
+            told = ("--role", "support", "--who", "sam", "--why", "has read the letter" if granted else "worn for a year")
+            await self.typed("answer", key, "verdict", answer, "--saga", refund.name, *told)
+        self.say("Sam, of support, has answered each: `saga answer`")
         await self.settled(refund.name, len(self.wanted.refunds))
 
     async def audit(self) -> list[Finding]:

@@ -35,15 +35,11 @@ import httpx
 from infra.broker.settings import free_ports
 from saga import App, Event
 from saga.app import find_app
-from saga.cloudevents import CloudEvent
 from saga.config import Config
 from saga.connect import open_log
-from saga.engine.actions import SIGNAL
-from saga.engine.messages import REQUESTS
 from saga.engine.state import Instance, Status
 from saga.instances import instances
-from saga.log.base import Log, Outgoing, TopicPartition
-from saga.log.partition import home
+from saga.log.base import Log, TopicPartition
 from saga.ops.publish import publish
 from services.stage.crew import FOLDER, ROOT, Crew, DemoFailed
 from services.stage.findings import Finding, render
@@ -96,14 +92,6 @@ class Example(ABC):
     async def start(self, event: Event) -> None:
         """Publish an event that starts a saga."""
         await publish(self.log, self._app.book.sagas, event.__type__, event.model_dump(mode="json"))
-
-    async def answer(self, saga: str, key: str, step: str, answer: Event, role: str) -> None:
-        """What a person of this role answers to a question that a saga asks. Nothing tells here whether it was taken."""
-        about = {"saga": saga, "key": key, "who": "demo", "why": "a story", "step": step, "role": role}
-        data = {**about, "type": answer.__type__, "data": answer.model_dump(mode="json")}
-        to = TopicPartition(REQUESTS, home(key, self._app.partitions))
-        sent = CloudEvent(SIGNAL, f"{saga}:{key}:{step}", "demo", data, subject=key)
-        await self.log.publish([Outgoing(to, sent.record(key.encode()))])
 
     async def typed(self, *command: str) -> None:
         """What a person types: `saga <command> --app <ours>`, in a process of its own. Raises DemoFailed if its exit code is not 0."""
