@@ -92,6 +92,12 @@ class Example(ABC):
         """Publish an event that starts a saga."""
         await publish(self.log, self._app.book.sagas, event.__type__, event.model_dump(mode="json"))
 
+    async def typed(self, *command: str) -> None:
+        """What a person types: `saga <command> --app <ours>`, in a process of its own. Raises DemoFailed if its exit code is not 0."""
+        code = await asyncio.to_thread(self.crew.run, CLI, *command, "--app", self.app, quiet=True)
+        if code != 0:
+            raise DemoFailed(f"`saga {shlex.join(command)}` ended with exit code {code}")
+
     async def until(self, look: Callable[[], Awaitable[bool]], what: Callable[[], str], seconds: float = SETTLE_SECONDS) -> None:
         """Wait until `await look()` holds. Raises DemoFailed with `what()` if it takes longer, or if a process ends by itself."""
         await self.crew.until(look, seconds, what)
@@ -233,6 +239,11 @@ def main(example: type[Example]) -> int:
         return code
 
     return as_program(folder, asked.stop, lambda: play(folder, keep, act, hidden=("EXAMPLE_",)))
+
+
+def free_address() -> str:
+    """host:port where nobody listens yet, for a server of the example's own."""
+    return f"127.0.0.1:{free_ports(1)[0]}"
 
 
 def data_folder() -> Path:
