@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,13 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from saga.engine.state import Instance, Phase
 from services.pipeline import files
 from services.pipeline.clinics import FLAKY_TIMES, Delivery
 from services.pipeline.saga import Batch
 from services.stage.example import data_folder
 from services.stage.findings import Finding
 
+COMPLETED, COMPENSATED = "completed", "compensated"
 Place = tuple[str, int, int, int]  # batch, run, part, line
 
 
@@ -32,7 +32,7 @@ Place = tuple[str, int, int, int]  # batch, run, part, line
 class Books:
     """All that was written, as it is now."""
 
-    batches: dict[tuple[str, int], tuple[Phase, Batch]]  # by batch and run
+    batches: dict[tuple[str, int], tuple[str, Batch]]  # outcome and data, by batch and run
     loads: list[tuple[Any, ...]]  # command, batch, run, state, rows, replaced
     measurements: list[tuple[Any, ...]]  # batch, run, then the columns
     figures: list[tuple[Any, ...]]  # as stored, then as DuckDB computes them
@@ -44,22 +44,27 @@ class Books:
     left: list[Path]  # staged and cleaned files
 
 
-def read_books(instances: Iterable[Instance]) -> Books:
-    """Read all books. `instances`: of the pipeline, from the journal."""
-    states = [(state.phase, Batch.model_validate(state.data)) for state in instances]
+def ask(service: str, query: str) -> list[Any]:
+    """What a service's own database says."""
+    with closing(sqlite3.connect(f"file:{data_folder() / service}.db?mode=ro", uri=True)) as db:
+        return db.execute(query).fetchall()
+
+
+def read_books(runs: Iterable[tuple[str, Batch]], ask: Callable[[str, str], list[Any]] = ask) -> Books:
+    """Read all books. `runs`: outcome and data of each instance of the pipeline, from the journal."""
     with duckdb.connect(files.warehouse(), read_only=True) as db:
         loads, measurements = (db.execute(f"SELECT * FROM {name}").fetchall() for name in ("loads", "measurements"))
         figures = db.execute(_FIGURES).fetchall()
-    damage = _rows("source", "SELECT batch_id, part, line, patient, kind FROM damage")
+    damage = ask("source", "SELECT batch_id, part, line, patient, kind FROM damage")
     return Books(
-        batches={(batch.batch_id, batch.run): (phase, batch) for phase, batch in states},
+        batches={(batch.batch_id, batch.run): (outcome, batch) for outcome, batch in runs},
         loads=loads,
         measurements=measurements,
         figures=figures,
         damage={(batch, 0, part, line): (patient, kind) for batch, part, line, patient, kind in damage},
-        quarantine=_rows("cleaner", "SELECT batch_id, run, part, line FROM quarantine"),
-        reports={(b, r): json.loads(told) for b, r, told in _rows("source", "SELECT batch_id, run, report FROM reports")},
-        requests={(b, p): count for b, p, count in _rows("source", "SELECT batch_id, part, count FROM requests")},
+        quarantine=ask("cleaner", "SELECT batch_id, run, part, line FROM quarantine"),
+        reports={(b, r): json.loads(told) for b, r, told in ask("source", "SELECT batch_id, run, report FROM reports")},
+        requests={(b, p): count for b, p, count in ask("source", "SELECT batch_id, part, count FROM requests")},
         parquet={_of(path): pq.read_table(path).column("patient").to_pylist() for path in _files("stored")},
         left=[*_files("staged"), *_files("cleaned")],
     )
@@ -92,14 +97,14 @@ def _outcomes(books: Books, made: list[Delivery]) -> Finding:
     off = [
         f"{batch_id} was delivered, but the journal does not know it" for batch_id in fates if (batch_id, 1) not in books.batches
     ]
-    for (batch_id, run), (phase, _) in books.batches.items():
-        due = Phase.COMPLETED if fates.get(batch_id) == "loaded" else Phase.COMPENSATED
-        if phase is not due:
-            off.append(f"{batch_id}, {fates.get(batch_id, 'never delivered')}, run {run}: is {phase}, should be {due}")
-    count = Counter(phase for phase, _ in books.batches.values())
-    if not count[Phase.COMPLETED] or not count[Phase.COMPENSATED]:
+    for (batch_id, run), (outcome, _) in books.batches.items():
+        due = COMPLETED if fates.get(batch_id) == "loaded" else COMPENSATED
+        if outcome != due:
+            off.append(f"{batch_id}, {fates.get(batch_id, 'never delivered')}, run {run}: is {outcome}, should be {due}")
+    count = Counter(outcome for outcome, _ in books.batches.values())
+    if not count[COMPLETED] or not count[COMPENSATED]:
         off.append("none was completed, or none compensated: this proves nothing")
-    numbers = f"{count[Phase.COMPLETED]} completed, {count[Phase.COMPENSATED]} compensated"
+    numbers = f"{count[COMPLETED]} completed, {count[COMPENSATED]} compensated"
     return Finding(f"{len(made)} batches in {len(books.batches)} runs: {numbers}, as their damage wants it", off)
 
 
@@ -124,7 +129,7 @@ def _once(books: Books) -> Finding:
     """A load for each run that was completed, and what it says of itself adds up."""
     loaded = [row for row in books.loads if row[3] == "loaded"]
     count = Counter((batch_id, run) for _, batch_id, run, *_ in loaded)
-    due = {key for key, (phase, _) in books.batches.items() if phase is Phase.COMPLETED}
+    due = {key for key, (outcome, _) in books.batches.items() if outcome == COMPLETED}
     off = [
         f"{batch_id}, run {run}, was loaded {n} times"
         for (batch_id, run), n in count.items()
@@ -189,7 +194,7 @@ def _stored(books: Books) -> Finding:
 
 def _nothing_left(books: Books) -> Finding:
     """Of a run that was compensated there is no file, no row and no report."""
-    undone = {key for key, (phase, _) in books.batches.items() if phase is Phase.COMPENSATED}
+    undone = {key for key, (outcome, _) in books.batches.items() if outcome == COMPENSATED}
     off = [f"{path} is left of a batch that was compensated" for path in books.left if _of_any(path) in undone]
     off += [f"{b}, run {r}: quarantine is left" for b, r in {place[:2] for place in books.quarantine} & undone]
     off += [
@@ -212,7 +217,7 @@ def _patience(books: Books, made: list[Delivery]) -> Finding:
 
 
 def _completed(books: Books) -> list[tuple[str, int]]:
-    return [key for key, (phase, _) in books.batches.items() if phase is Phase.COMPLETED]
+    return [key for key, (outcome, _) in books.batches.items() if outcome == COMPLETED]
 
 
 def _last_runs(books: Books) -> list[tuple[str, int]]:
@@ -231,12 +236,6 @@ def _bad(books: Books) -> set[Place]:
         for (batch, _, part, line), (_, kind) in books.damage.items()
         if batch == batch_id and not (kind == "comma" and books.batches[batch_id, run][1].repair)
     }
-
-
-def _rows(service: str, query: str) -> list[Any]:
-    file = data_folder() / f"{service}.db"
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
-        return db.execute(query).fetchall()
 
 
 def _files(stage: str) -> list[Path]:

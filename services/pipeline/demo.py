@@ -11,7 +11,7 @@ from typing import ClassVar
 from services.pipeline import files
 from services.pipeline.audit import audit, read_books
 from services.pipeline.clinics import MOST_BATCHES, Delivery, deliveries, patients
-from services.pipeline.saga import pipeline
+from services.pipeline.saga import Batch, pipeline
 from services.pipeline.settings import Settings
 from services.stage.example import Example, free_address, main
 from services.stage.findings import Finding
@@ -43,7 +43,7 @@ class Pipeline(Example):
         await self.settled(pipeline.name, len(self.made))
         self.say("all have an outcome; the stage that cleans is run again for the first two: now decimal commas are mended")
         for number, delivery in enumerate(first):
-            again = self._arrived(delivery, run=2, reuse=1, repair=True)
+            again = arrived(delivery, self._settings.source, run=2).model_copy(update={"reuse": 1, "repair": True})
             if number == 0:  # as a person would; the other is published by a program
                 await self.typed("publish", again.__type__, again.model_dump_json())
             else:
@@ -51,20 +51,24 @@ class Pipeline(Example):
         await self.settled(pipeline.name, len(self.made) + len(first))
 
     async def audit(self) -> list[Finding]:
-        return audit(read_books(await self.instances(pipeline.name)), self.made, patients())
+        runs = [(str(state.phase), Batch.model_validate(state.data)) for state in await self.instances(pipeline.name)]
+        return audit(read_books(runs), self.made, patients())
 
     async def _deliver(self, made: list[Delivery]) -> None:
         for delivery in made:
-            await self.start(self._arrived(delivery))
+            await self.start(arrived(delivery, self._settings.source))
 
-    def _arrived(self, delivery: Delivery, run: int = 1, reuse: int = 0, repair: bool = False) -> BatchArrived:
-        def where(part: int) -> str:
-            if delivery.by_file(part):
-                return str(files.delivered(delivery.batch_id, part))
-            return f"http://{self._settings.source}/batches/{delivery.batch_id}/parts/{part}"
 
-        parts = tuple(Part(number=part, where=where(part)) for part in range(len(delivery.parts)))
-        return BatchArrived(batch_id=delivery.batch_id, run=run, parts=parts, reuse=reuse, repair=repair)
+def arrived(delivery: Delivery, source: str, run: int = 1) -> BatchArrived:
+    """What the clinics say of a delivery. `source`: host:port of their server."""
+
+    def where(part: int) -> str:
+        if delivery.by_file(part):
+            return str(files.delivered(delivery.batch_id, part))
+        return f"http://{source}/batches/{delivery.batch_id}/parts/{part}"
+
+    parts = tuple(Part(number=part, where=where(part)) for part in range(len(delivery.parts)))
+    return BatchArrived(batch_id=delivery.batch_id, run=run, parts=parts)
 
 
 if __name__ == "__main__":
