@@ -14,7 +14,7 @@ help:
 	@echo "make demo    orders through six services over a real Kafka; KEEP=1 leaves it up;"
 	@echo "             SAGA_LOG=file:.demo/log does without Kafka"
 	@echo "make demo-NAME   an example: $(EXAMPLES)"
-	@echo "make test    everything, on a real Kafka and a real PostgreSQL"
+	@echo "make test    everything, on a real Kafka, a real PostgreSQL and a real browser"
 	@echo "make check   what needs no server: style, types, the fast tests"
 	@echo "make bench   the numbers of docs/PERFORMANCE.md, on this machine; it should have nothing else to do for 8 minutes"
 	@echo "make clean   stop what runs in this folder and remove all that was made in it"
@@ -34,7 +34,7 @@ test: lint
 
 check: lint
 	@mkdir -p .cache
-	$(BIN)/pytest --basetemp=.cache/pytest-check -m "not kafka and not postgresql and not prometheus and not slow"
+	$(BIN)/pytest --basetemp=.cache/pytest-check -m "not kafka and not postgresql and not prometheus and not browser and not slow"
 
 bench: $(READY)
 	@infra/prepare.sh demo

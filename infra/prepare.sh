@@ -12,6 +12,8 @@ has_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 has_java() { java -XX:-UsePerfData -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])'; }
 has_jars() { compgen -G "$(dirname "$0")/../.cache/kafka/*/pom.xml" >/dev/null; }
 has_prometheus() { command -v promtool >/dev/null || [ -x "$prometheus/usr/bin/promtool" ]; }
+has_chromium() { command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; }
+has_font() { [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || ! command -v apt-get >/dev/null; }  # Chromium alone has none
 has_maven() { command -v mvn >/dev/null || has_jars; }
 
 missing() {
@@ -27,6 +29,8 @@ missing() {
     command -v kcat >/dev/null || packages+=(kcat)
     command -v curl >/dev/null || packages+=(curl)
     has_prometheus || packages+=(prometheus)
+    has_chromium || packages+=(chromium)
+    has_font || packages+=(fonts-dejavu-core)
   fi
   [ ${#packages[@]} -gt 0 ]
 }

@@ -1,6 +1,6 @@
 """A saga coordinator for Kafka: business processes that span services finish, or are undone; nothing is lost in between."""
 
-from saga.app import App
+from saga.app import App, Reactor
 from saga.engine.calendar import Slot
 from saga.engine.definition import Saga, days, hours, minutes, seconds
 from saga.engine.kinds import Step
@@ -9,6 +9,7 @@ from saga.engine.nodes import START, unless
 from saga.engine.policy import Retry
 from saga.errors import DefinitionError, Misconfigured, SagaError
 from saga.participant import Nothing, Participant, ParticipantRunner, Refused, Store, Work
+from saga.participant.http import HttpParticipant
 
 __all__ = [
     "START",
@@ -16,11 +17,13 @@ __all__ = [
     "Command",
     "DefinitionError",
     "Event",
+    "HttpParticipant",
     "Message",
     "Misconfigured",
     "Nothing",
     "Participant",
     "ParticipantRunner",
+    "Reactor",
     "Refusal",
     "Refused",
     "Retry",

@@ -11,17 +11,27 @@ import importlib
 import sys
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from saga.engine.book import Book
 from saga.engine.definition import Saga
+from saga.engine.messages import Event
 from saga.errors import Misconfigured
 from saga.participant import Participant
 
 DEFAULT_PARTITIONS = 16  # fixed when the topics are created; more orchestrators than partitions would be idle
 Begin = Literal["earliest", "latest"] | datetime
+
+
+@dataclass(frozen=True)
+class Reactor:
+    """A service that only listens: to event classes, or to all events of a topic. A description for `saga map`; nothing here runs it."""
+
+    name: str
+    listens: Sequence[type[Event] | str]
 
 
 class App:
@@ -35,6 +45,7 @@ class App:
         *,
         sagas: Sequence[Saga[Any, Any]],
         participants: Sequence[Participant] = (),
+        reactors: Sequence[Reactor] = (),
         begin: Begin,
         partitions: int = DEFAULT_PARTITIONS,
     ) -> None:
@@ -45,8 +56,12 @@ class App:
         names = [participant.name for participant in participants]
         if len(set(names)) < len(names):
             raise Misconfigured(f"two participants have the same name: {sorted(names)}")
+        listening = [reactor.name for reactor in reactors]
+        if len(set(listening)) < len(listening):
+            raise Misconfigured(f"two reactors have the same name: {sorted(listening)}")
         self.book = Book(sagas)
         self.participants = {participant.name: participant for participant in participants}
+        self.reactors = tuple(reactors)
         self.partitions = partitions
         self.begin = begin
 

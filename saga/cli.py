@@ -1,5 +1,5 @@
-"""The command line: `saga new`, `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga replay`, `saga retry`,
-`saga publish`, `saga participant check`.
+"""The command line: `saga new`, `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga replay`, `saga check`,
+`saga journal export`, `saga retry`, `saga publish`, `saga participant check`; and the drawings: `saga graph`, `saga map`.
 
 Data goes to stdout, messages to stderr; -o json gives one array, -o jsonl a line for each of its values.
 Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
@@ -16,8 +16,10 @@ from typing import Annotated, Any
 import typer
 
 from saga.app import App
+from saga.cli_check import check_command, journal_cli
 from saga.cli_participant import participant_cli
 from saga.cli_parts import AppOption, FormatOption, messages, named_app, run_to_end, settings
+from saga.cli_pictures import graph, map_
 from saga.config import Config
 from saga.connect import open_log, remark, safety
 from saga.errors import Misconfigured, SagaError
@@ -43,6 +45,9 @@ cli = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=No
 topics_cli = typer.Typer(no_args_is_help=True, help="Create and verify the topics an app needs.")
 cli.add_typer(topics_cli, name="topics")
 cli.add_typer(participant_cli, name="participant")
+cli.add_typer(journal_cli, name="journal")
+cli.command()(graph)
+cli.command("map")(map_)
 logger = logging.getLogger("saga")
 
 SagaOption = Annotated[str | None, typer.Option("--saga", help="only this saga")]
@@ -150,6 +155,8 @@ def replay(
     asked = Asked(partition, parse_until(until) if until else Until())
     run_to_end(_with_tool(output, {}, lambda tool: replay_journal(tool.log, asked, tool.output, tool.messages)))
 
+
+cli.command("check")(check_command)
 
 # --- operating ----------------------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -32,6 +33,7 @@ from saga.errors import Misconfigured
 
 _KINDS = ("", "json", "text")
 _LEVELS = ("debug", "info", "warning", "error")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,25 @@ class Config:
                     raise Misconfigured(f"{name} is no JSON object: {error}") from None
                 raise Misconfigured(f"{name}={text!r} is not a {f.type}: {error}") from None
         return Config(**given)
+
+
+def filled(text: str, environment: Mapping[str, str] = os.environ) -> tuple[str, list[str]]:
+    """A text with each `${NAME}` taken from the environment, and what was taken: secrets, mostly.
+
+    For settings of somebody's own, as an API's password: they have no name here. Raises Misconfigured, without any value.
+    """
+    taken: list[str] = []
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name.startswith("SAGA_"):
+            raise Misconfigured(f"${{{name}}}: SAGA_… are the coordinator's own settings; give yours another name")
+        if not environment.get(name):
+            raise Misconfigured(f"the environment variable {name} is empty or not set")
+        taken.append(environment[name])
+        return environment[name]
+
+    return _VARIABLE.sub(value, text), taken
 
 
 def _unknown(names: Iterable[str], known: Collection[str]) -> tuple[str, ...]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from saga import App
+from saga import App, Reactor
 from services.checkout.inventory import inventory
 from services.checkout.order import order
 from services.checkout.payment import payment
 from services.checkout.saga import checkout
 from services.checkout.shipping import shipping
 
-app = App(sagas=[checkout], participants=[order, payment, inventory, shipping], begin="earliest")
+app = App(
+    sagas=[checkout],
+    participants=[order, payment, inventory, shipping],
+    reactors=[Reactor("notification", listens=["saga.events"]), Reactor("analytics", listens=["saga.events"])],
+    begin="earliest",
+)

@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 import pytest
 
+from infra import chromium as browser
 from infra.broker import Broker, BrokerUnavailable
 from infra.postgresql import Postgresql, PostgresqlUnavailable
 from infra.prometheus import PrometheusUnavailable, program
 
-NEEDS_A_SERVER = ("kafka", "postgresql", "prometheus")
+NEEDS_A_SERVER = ("kafka", "postgresql", "prometheus", "browser")
 skipped_in_ci: list[str] = []
 
 
@@ -81,6 +82,15 @@ def promtool() -> str:
         return program("promtool")
     except PrometheusUnavailable as reason:
         pytest.skip(f"no Prometheus: {reason}")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a real Chromium."""
+    try:
+        return browser.program()
+    except browser.ChromiumUnavailable as reason:
+        pytest.skip(f"no browser: {reason}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -33,7 +33,7 @@ def blocks_of(page: str) -> list[Block]:
     inside: list[str] = []
     for number, line in enumerate((ROOT / page).read_text(encoding="utf-8").splitlines(), 1):
         if language is not None and line == "```":
-            file = re.findall(r"`(\w+\.py)`", said)
+            file = re.findall(r"`(\w+\.(?:py|toml))`", said)
             found.append(Block(page, number - len(inside), section, language, file[-1] if file else "", "\n".join(inside) + "\n"))
             language, inside, said = None, [], ""
         elif language is not None:

@@ -1,9 +1,10 @@
 """README.md and docs/: their code is real, their commands exist, their links lead somewhere.
 
-What runs as a whole is tested elsewhere: README's first saga (test_readme.py), TESTING.md (testing/test_page.py), the examples with kcat
-of PROTOCOL.md (test_protocol_page.py). Of every other block Python is type-checked against this package, JSON and SQL are read by their
-own engines, and shell is parsed: each `saga` command by the tool itself, up to the point where it would run; of `make` and `python -m`
-the target, the module and the options must exist. Those blocks are not run: they need a demo that was left up, a cluster, or an hour.
+What runs as a whole is tested elsewhere: README's first saga (test_readme.py), TESTING.md (testing/test_page.py), HTTP_PARTICIPANT.md
+(participant/http/test_page.py), the examples with kcat of PROTOCOL.md (test_protocol_page.py), the drawings of PICTURES.md
+(pictures/test_commands.py). Of every other block Python is type-checked against this package, JSON and SQL are read by their own engines,
+and shell is parsed: each `saga` command by the tool itself, up to the point where it would run; of `make` and `python -m` the target, the
+module and the options must exist. Those blocks are not run: they need a demo that was left up, a cluster, or an hour.
 """
 
 from __future__ import annotations
@@ -63,6 +64,12 @@ from saga import Participant, Store
 
 payment, TABLES = Participant("payment"), MetaData()
 """,
+    "docs/PICTURES.md": """
+from typing import Any
+from saga import Saga
+
+checkout: Saga[Any, Any]
+""",
 }
 AFTER = {"README.md": "checkout.check()\n"}
 
@@ -78,9 +85,9 @@ def fragments() -> list[Block]:
 
 
 def test_every_block_of_code_is_tested_somewhere() -> None:
-    known = {"python", "sh", "json", "sql", "text", ""}  # text is what a command says, and "" a drawing
+    known = {"python", "toml", "sh", "json", "sql", "text", "mermaid", ""}  # text is what a command says, and "" a drawing
     assert [block.place for block in ALL if block.language not in known] == []
-    whole = {"docs/TESTING.md"}
+    whole = {"docs/TESTING.md", "docs/HTTP_PARTICIPANT.md"}
     assert [b.place for b in of("python") if b not in fragments() and b.section != SECTION and b.page not in whole] == []
 
 
@@ -166,7 +173,7 @@ def test_every_saga_command_is_one() -> None:
             seen.add(parsed(given))
         except Exception as error:  # Typer's own, of a module that is not public
             raise AssertionError(f"{place}: {' '.join(words)}: {error}") from error
-    assert seen >= {"apply", "run", "publish", "list", "show", "why", "retry", "replay", "new"}
+    assert seen >= {"apply", "run", "publish", "list", "show", "why", "retry", "replay", "new", "graph", "map"}
 
 
 def parsed(words: list[str]) -> str:

@@ -42,15 +42,17 @@ def advance(draft: Draft) -> None:
 
 def _forward(draft: Draft) -> None:
     state, graph = draft.state, draft.saga.graph
+    begun = state.steps
     for name, before in graph.before.items():
-        if name not in state.steps and all(_settled(draft, other) for other in before):
+        if name not in begun:
+            if not all(_settled(draft, other) for other in before):
+                continue
             _enter(draft, graph.steps[name])
-        step = graph.steps[name]
-        if isinstance(step, Mapped) and name in state.steps and state.steps[name].status is Status.EXECUTING:
-            _go_on(draft, step)
+        if name in graph.mapped and begun[name].status is Status.EXECUTING:
+            _go_on(draft, graph.mapped[name])
         if state.phase is not Phase.RUNNING:
             return
-    if all(name in state.steps and _settled(draft, name) for name in graph.steps):
+    if all(_settled(draft, name) for name in graph.steps):
         end(draft, Phase.COMPLETED)
 
 
@@ -80,7 +82,7 @@ def _go_on(draft: Draft, step: Mapped[Any, Any, Any]) -> None:
         if name not in steps:
             draft.execute(name)
             under_way += 1
-    if all(name in steps and _settled(draft, name) for name in names):
+    if all(_settled(draft, name) for name in names):
         draft.set(step.name, status=Status.DONE, answer="done")
 
 
@@ -130,9 +132,12 @@ def _to_undo(draft: Draft, name: str) -> bool:
 
 def _settled(draft: Draft, name: str) -> bool:
     """May what comes after this step begin?"""
-    if _is(draft, name, Status.DONE, Status.SKIPPED):
+    step = draft.state.steps.get(name)
+    if step is None:
+        return False
+    if step.status is Status.DONE or step.status is Status.SKIPPED:
         return True
-    return draft.step(name).best_effort and _is(draft, name, Status.REFUSED, Status.UNKNOWN)
+    return draft.step(name).best_effort and step.status in (Status.REFUSED, Status.UNKNOWN)
 
 
 def _is(draft: Draft, name: str, *statuses: Status) -> bool:

@@ -125,7 +125,7 @@ def _forget_later(draft: Draft) -> None:
     state.keep_until = draft.now + round(draft.saga.remember.total_seconds() * 1000)
     for name, step in draft.saga.steps.items():
         there = state.steps.get(name)
-        if isinstance(step, Child) and there is not None and there.status is Status.DONE and not step.child.graph.pivots:
+        if isinstance(step, Child) and there is not None and there.status is Status.DONE:
             id = draft.command_id(name, Action.EXECUTE)
             about = {"sagaparent": id, "traceparent": state.trace}
             key = there.sent["key"]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from saga.engine.kinds import Child, Waiting
+from saga.engine.kinds import Child, Mapped, Waiting
 from saga.engine.nodes import AnyStep, Node, Unless
 from saga.errors import DefinitionError
 
@@ -29,6 +29,7 @@ class Graph:
             name: tuple(other for other, links in self.before.items() if name in links) for name in self.steps
         }
         self._above = {name: frozenset(self._ancestors(name)) for name in self.steps}
+        self.mapped = {name: step for name, step in self.steps.items() if isinstance(step, Mapped)}
         self.pivots = tuple(name for name, step in self.steps.items() if step.pivot)
         self.after_pivot = frozenset(name for name, above in self._above.items() if above.intersection(self.pivots))
         self.outline: dict[str, str] = {name: step.outline() for name, step in sorted(self.steps.items())}

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from saga.engine.actions import ACTIONS, GO_ON, RESUME, RETRY, SKIP, Refused
+from saga.engine.actions import ACTIONS, GO_ON, RESUME, RETRY, SIGNAL, SKIP, Refused
 from saga.engine.advance import advance, park_if_quiet
 from saga.engine.decision import DeadLetter, Input, Output
 from saga.engine.draft import Draft, UserCodeRaised
 from saga.engine.keys import brief
 from saga.engine.policy import MAX_DECISIONS
 from saga.engine.state import Phase
-from saga.engine.take import try_take
+from saga.engine.take import keep, try_take
 
 _KEPT_FIRST = (RETRY, RESUME)  # these do nothing but let what was kept be decided, where something was
 
@@ -24,6 +24,8 @@ def operate(before: Draft, given: Input) -> tuple[Draft, str, str]:
     if not draft.state.live:
         return draft, "operator-refused", f"it is not parked but {draft.state.phase}" if given.type == RETRY else "it has ended"
     if parked is not None and parked.holds:
+        if given.type == SIGNAL:  # an input like those that are kept: its turn comes after theirs
+            return draft, *keep(draft, given, "kept")
         return _with_kept(draft, given)
     if parked is None and given.type in _KEPT_FIRST:
         return draft, "operator-refused", f"it is not parked but {draft.state.phase}"

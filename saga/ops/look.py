@@ -6,15 +6,15 @@ way is read from the log's start; and where that was trimmed, the first snapshot
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from saga.engine.apply import apply
 from saga.engine.decision import Decision, Send
 from saga.engine.state import Instance, step_and_action
 from saga.errors import Corrupt, Misconfigured
-from saga.log.base import Log, TopicPartition
+from saga.log.base import Bounds, StoredRecord, TopicPartition, TopicSpec
 from saga.log.partition import home
 from saga.runtime.codec import JOURNAL, decode
 from saga.runtime.fold import Committed, Fold
@@ -22,6 +22,16 @@ from saga.runtime.fold import Committed, Fold
 Progress = Callable[[int, int], None]  # told how many records were read, and of how many
 
 _RACES = 3  # how often an owner may trim the journal while it is being opened
+
+
+class Readable(Protocol):
+    """As much of a log as is needed to look at a journal."""
+
+    async def describe(self, topics: Collection[str]) -> dict[str, TopicSpec]: ...
+
+    async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]: ...
+
+    def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[list[StoredRecord]]: ...
 
 
 class Moment(NamedTuple):
@@ -102,7 +112,7 @@ class Histories:
 class Journals:
     """The journal's partitions, to be read. The log must be open."""
 
-    def __init__(self, log: Log, progress: Progress | None = None) -> None:
+    def __init__(self, log: Readable, progress: Progress | None = None) -> None:
         self.log = log
         self._progress = progress
         self._read = 0

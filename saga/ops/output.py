@@ -6,12 +6,14 @@ For people colours and widths are those of the terminal; in a pipe there are non
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from saga.ops.story import Line, Tone, page
@@ -107,3 +109,13 @@ class Output:
 
     def _raw(self, text: str) -> None:
         print(text, file=self._console.file)
+
+
+@contextmanager
+def progress_bar(messages: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal while something long is done: it is told how many are done, and of how many."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal)
+    task = bar.add_task("")
+    with bar:
+        yield lambda done, total: bar.update(task, completed=done, total=total)

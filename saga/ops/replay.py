@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from saga.cloudevents import iso_time, parse_time
 from saga.engine.state import split_instance
@@ -17,7 +15,7 @@ from saga.errors import Corrupt, Misconfigured
 from saga.log.base import Bounds, Log, TopicPartition
 from saga.ops.listing import as_json
 from saga.ops.look import Journals
-from saga.ops.output import FAILED, OK, PROBLEMS, Output
+from saga.ops.output import FAILED, OK, PROBLEMS, Output, progress_bar
 from saga.ops.refold import Refold, Until
 from saga.ops.story import Tone
 from saga.ops.why import label
@@ -84,7 +82,7 @@ async def replay(log: Log, asked: Asked, output: Output, messages: Console) -> i
     """
     partitions = await _partitions(log, asked)
     done: list[Replayed] = []
-    with _bar(messages) as tell:
+    with progress_bar(messages, "replaying") as tell:
         replayer = _Replayer(log, tell)
         for partition, bounds in (await replayer.open(partitions)).items():
             done.append(await replayer.replay(partition, asked.until, bounds))
@@ -210,12 +208,3 @@ class _Replayer:
     def _progress(self, records: int) -> None:
         self._read += records
         self._tell(self._read, self._to_read)
-
-
-@contextmanager
-def _bar(messages: Console) -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal)
-    task = bar.add_task("")
-    with bar:
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -79,9 +79,10 @@ def _parked(state: Instance, parked: Parked, now: int) -> str:
     kept = len(state.kept)
     waiting = f"; {kept} input{'s' if kept > 1 else ''} wait{'s' if kept == 1 else ''} with it, and" if kept else ";"
     late = "" if parked.holds else " or a late reply comes"
+    until = "code with that version runs" if parked.reason == "version" else f"an operator retries it{late}"
     return (
         f"has been parked for {duration(now - parked.since)} (since {moment(parked.since, now)}) because "
-        f"{parked_because(parked)}{waiting} nothing happens until an operator retries it{late}"
+        f"{parked_because(parked)}{waiting} nothing happens until {until}"
     )
 
 

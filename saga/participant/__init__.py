@@ -13,9 +13,11 @@ from saga.participant.participant import Participant
 from saga.participant.runner import ParticipantRunner
 from saga.participant.settings import Meter, NoMeter, Settings
 from saga.participant.store import Store, Transaction
-from saga.participant.work import Nothing, Refused, Work
+from saga.participant.work import Expired, Failed, Nothing, Refused, Work
 
 __all__ = [
+    "Expired",
+    "Failed",
     "Meter",
     "NoMeter",
     "Nothing",

@@ -28,7 +28,7 @@ from saga.engine.state import Action
 from saga.errors import Unreadable
 from saga.log.base import Record, StoredRecord
 from saga.logs import Command, working_on
-from saga.participant.command import Address, Received, read_address, read_command
+from saga.participant.command import REASON, Address, Received, read_address, read_command
 from saga.participant.group import GroupCommit
 from saga.participant.inbox import Do, Inbox
 from saga.participant.outbox import MAX_RECORD, Departure
@@ -37,7 +37,7 @@ from saga.participant.relay import Relay
 from saga.participant.settings import Meter, Settings
 from saga.participant.settlement import Answer, Arrival, Settlement
 from saga.participant.store import Store
-from saga.participant.work import Nothing, Refused, Work
+from saga.participant.work import Expired, Failed, Nothing, Refused, Work
 
 SAMPLE = 65_536  # bytes kept of a record that is too large to be kept whole; its origin says where the rest is
 DETAIL = 2_000  # characters of the detail of a dead letter's reason
@@ -237,6 +237,8 @@ class Execution:
                     return await self._once(received)
                 except Exception as raised:
                     error = raised
+            if isinstance(error, (Failed, Expired)):
+                return self._given_up(received, error)
             reason, last = f"{type(error).__name__}: {error}", attempt == self._settings.tries
             logger.warning(
                 "%s: try %d of %d failed: %s",
@@ -252,30 +254,39 @@ class Execution:
                 pause *= GROWTH
         return Answer("failed", received.address.failed(reason, self._store.now()))
 
+    def _given_up(self, received: Received, error: Failed | Expired) -> Answer:
+        """The answer of a handler that knows better than to be run again."""
+        reason, address, now = str(error)[:REASON], received.address, self._store.now()
+        logger.error("%s is answered %s: %s", address.command_id, type(error).__name__.lower(), reason)
+        if isinstance(error, Expired):
+            return Answer("expired", address.expired(reason, now))
+        return Answer("failed", address.failed(reason, now))
+
     async def _once(self, received: Received) -> Answer:
         """One try. Raises whatever the handler or the database raises; then nothing was written but perhaps `begun`."""
         handler = received.handler
         called: tuple[Any, ...] = ()
         try:
             if handler.calls is not None:
-                known = await self._group.do(received, partial(self._begin, received))
-                if known is not None:
-                    return known
-                called = (await self._call(received),)
+                begun = await self._group.do(received, partial(self._begin, received))
+                if isinstance(begun, Answer):
+                    return begun
+                called = (await self._call(received, begun),)
             if handler.awaits:
                 return await self._run_async(received, called)
         except (Refused, Nothing) as no:
             return await self._group.do(received, partial(self._record, received, _checked(received, no)))
         return await self._group.do(received, partial(self.run, received, called))
 
-    def _begin(self, received: Received, inbox: Inbox) -> Answer | None:
+    def _begin(self, received: Received, inbox: Inbox) -> Answer | int:
         return self._settlement.begin(inbox, received)
 
-    async def _call(self, received: Received) -> Any:
+    async def _call(self, received: Received, begun: int) -> Any:
         calls = received.handler.calls
         assert calls is not None
         work = _work(received)
-        within = self._settings.call_within.total_seconds()
+        work.begun = begun
+        within = (received.handler.within or self._settings.call_within).total_seconds()
         if received.handler.calls_awaits:
             call = calls(received.payload, work)
         else:
@@ -364,6 +375,7 @@ def _work(received: Received) -> Work:
         key=address.key,
         instance=address.instance,
         traceparent=address.traceparent,
+        decided=received.decided,
     )
 
 

@@ -151,12 +151,13 @@ BEGINS: dict[tuple[Action, State], State] = {
 
 
 class Row(NamedTuple):
-    """A row of the inbox; `value` and `packed` (its headers) are those of its reply, if it has one."""
+    """A row of the inbox; `value` and `packed` (its headers) are those of its reply, if it has one. `since`: ms, of its last change."""
 
     id: str
     state: State
     value: bytes | None = None
     packed: bytes | None = None
+    since: int = 0
 
     @property
     def headers(self) -> Headers:
@@ -180,7 +181,7 @@ class Inbox:
         self.savepoint = Savepoint(connection)
         self._asked = ids
         rows = connection.execute(_FIND, {"ids": list(ids)})
-        self._rows = {id: Row(id, State(state), value, packed) for id, state, value, packed in rows}
+        self._rows = {id: Row(id, State(state), value, packed, since) for id, state, value, packed, since in rows}
         self._stored = set(self._rows)
         self._changed: dict[str, dict[str, Any]] = {}
 
@@ -192,7 +193,7 @@ class Inbox:
     def write(self, id: str, state: State, reply: Record | None, since: int) -> None:
         """Put a row into a state, with its reply. Never fails, so what is written together stays together."""
         value, packed = (reply.value, pack(reply.headers)) if reply else (None, None)
-        self._rows[id] = Row(id, state, value, packed)
+        self._rows[id] = Row(id, state, value, packed, since)
         self._changed[id] = {"id": id, "state": state.value, "since": since, "reply_value": value, "reply_headers": packed}
 
     def flush(self) -> None:
@@ -235,7 +236,7 @@ class Broken(Exception):
     """The transaction that a savepoint was in is no more; nothing may be written as if it were."""
 
 
-_FIND = select(table.c.id, table.c.state, table.c.reply_value, table.c.reply_headers).where(
+_FIND = select(table.c.id, table.c.state, table.c.reply_value, table.c.reply_headers, table.c.since).where(
     table.c.id.in_(bindparam("ids", expanding=True))
 )
 _INSERT = insert(table)

@@ -16,8 +16,10 @@ A handler is a plain `def` (it runs in a database thread, sharing one transactio
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, overload
 
@@ -34,13 +36,17 @@ X_co = TypeVar("X_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One handler as the runner needs it. `awaits` and `calls_awaits` say which of the two are `async def`."""
+    """One handler as the runner needs it. `awaits` and `calls_awaits` say which of the two are `async def`.
+
+    `within`: how long its calls may take; None as the runner's settings say.
+    """
 
     command: type[Command[Any]]
     answer: Callable[..., Any]
     calls: Callable[[Any, Work], Any] | None
     awaits: bool
     calls_awaits: bool
+    within: timedelta | None = None
 
 
 class Handles(Generic[C_co]):
@@ -61,10 +67,13 @@ class Handles(Generic[C_co]):
 class HandlesCalled(Generic[C_co, X_co]):
     """The decorator `participant.handles(TakePayment, calls=charge)`: takes `(cmd, work, charged) -> reply`."""
 
-    def __init__(self, participant: Participant, command: type[Command[Any]], calls: Callable[[Any, Work], Any]) -> None:
+    def __init__(
+        self, participant: Participant, command: type[Command[Any]], calls: Callable[[Any, Work], Any], within: timedelta | None
+    ) -> None:
         self._participant = participant
         self._command = command
         self._calls = calls
+        self._within = within
 
     @overload
     def __call__(
@@ -73,7 +82,7 @@ class HandlesCalled(Generic[C_co, X_co]):
     @overload
     def __call__(self: HandlesCalled[Command[R], X_co], f: Callable[[C_co, Work, X_co], R]) -> Callable[[C_co, Work, X_co], R]: ...
     def __call__(self, f: Callable[..., Any]) -> Callable[..., Any]:
-        return self._participant._register(self._command, f, self._calls)
+        return self._participant._register(self._command, f, self._calls, self._within)
 
 
 class Participant:
@@ -84,7 +93,7 @@ class Participant:
 
     def __init__(self, name: str) -> None:
         if not SERVICE.fullmatch(name):
-            raise DefinitionError(f"a participant's name is lower case letters, digits, _ and -; this is {name!r}", _caller())
+            raise DefinitionError(f"a participant's name is lower case letters, digits, _ and -; this is {name!r}", caller())
         self.name = name
         self._handlers: dict[str, Handler] = {}
 
@@ -95,23 +104,37 @@ class Participant:
     @overload
     def handles(self, command: type[C]) -> Handles[C]: ...
     @overload
-    def handles(self, command: type[C], *, calls: Callable[[C, Work], Awaitable[X]]) -> HandlesCalled[C, X]: ...
+    def handles(
+        self, command: type[C], *, calls: Callable[[C, Work], Awaitable[X]], within: timedelta | None = None
+    ) -> HandlesCalled[C, X]: ...
     @overload
-    def handles(self, command: type[C], *, calls: Callable[[C, Work], X]) -> HandlesCalled[C, X]: ...
-    def handles(self, command: type[C], *, calls: Callable[[C, Work], Any] | None = None) -> Any:
+    def handles(
+        self, command: type[C], *, calls: Callable[[C, Work], X], within: timedelta | None = None
+    ) -> HandlesCalled[C, X]: ...
+    def handles(self, command: type[C], *, calls: Callable[[C, Work], Any] | None = None, within: timedelta | None = None) -> Any:
         """Register the handler of a command class of this service.
 
         `calls`: talks to the outside world, `(cmd, work) -> anything`, `def` or `async def`. It runs before the transaction,
         after `begun` was committed for the command, and its result is the handler's third argument. It may run again for the
         same command, always with the same `work.command_id`, so the other side must take that as an idempotency key. The calls
         of a compensation must also see to it that the subject's own call, should it arrive later still, does nothing.
+        `within`: how long these calls may take; else as long as the runner's settings say.
         """
-        return Handles(self, command) if calls is None else HandlesCalled(self, command, calls)
+        return Handles(self, command) if calls is None else HandlesCalled(self, command, calls, within)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Around each run of a runner: where a subclass opens what its handlers need, and closes it."""
+        yield
 
     def _register(
-        self, command: type[Command[Any]], answer: Callable[..., Any], calls: Callable[..., Any] | None
+        self,
+        command: type[Command[Any]],
+        answer: Callable[..., Any],
+        calls: Callable[..., Any] | None,
+        within: timedelta | None = None,
     ) -> Callable[..., Any]:
-        where = f"{answer.__code__.co_filename}:{answer.__code__.co_firstlineno}" if hasattr(answer, "__code__") else _caller()
+        where = f"{answer.__code__.co_filename}:{answer.__code__.co_firstlineno}" if hasattr(answer, "__code__") else caller()
         if command.__service__ != self.name:
             what = f"{command.__name__} goes to {command.__service__!r}, but this participant is {self.name!r}"
             raise DefinitionError(what, where)
@@ -126,13 +149,14 @@ class Participant:
             calls=calls,
             awaits=inspect.iscoroutinefunction(answer),
             calls_awaits=inspect.iscoroutinefunction(calls),
+            within=within,
         )
         return answer
 
 
-def _caller() -> str:
-    """The file and line of the definition: the first frame outside this module."""
+def caller() -> str:
+    """The file and line of the definition: the first frame outside the kit."""
     frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("saga.participant"):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "<unknown>"

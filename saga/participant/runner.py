@@ -64,6 +64,10 @@ class ParticipantRunner:
 
         The log and the store stay open. Raises what makes going on impossible; what may pass by itself is tried again.
         """
+        async with self._participant.running():
+            await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         relay = Relay(self._participant.name, self._store, self._log, self._settings, self._meter)
         share: Share
         lanes: Lanes

@@ -65,15 +65,15 @@ class Settlement:
             do = Do.RUN  # a verify that answers with another event than the execute: only its handler knows how
         return Arrival(own, subject, do)
 
-    def begin(self, inbox: Inbox, received: Received) -> Answer | None:
-        """Note that calls begin; None if they may. Otherwise the answer, with no call made."""
+    def begin(self, inbox: Inbox, received: Received) -> Answer | int:
+        """Note that calls begin; since when others of the subject's are open (ms; 0: none are). Or the answer, with no call made."""
         arrival = self.arrive(inbox, received)
         if arrival.do is not Do.RUN:
             return self.without(inbox, received, arrival)
         begun = BEGINS.get((received.action, arrival.subject.state))
         if begun is not None:
             inbox.write(arrival.subject.id, begun, None, self._since(received))
-        return None
+        return arrival.subject.since if arrival.subject.state in (State.BEGUN, State.CLOSING) else 0
 
     def without(self, inbox: Inbox, received: Received, arrival: Arrival) -> Answer:
         """The answer to a command that is not run."""

@@ -1,4 +1,4 @@
-"""What a handler gets beside its command, and the two answers it raises instead of returning one."""
+"""What a handler gets beside its command, and the answers it raises instead of returning one."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ class Nothing(Exception):
     """
 
 
+class Failed(Exception):
+    """Raised with a reason: this attempt failed, and to run the handler again right away would not help. The saga decides what next.
+
+    Any other exception is tried again first.
+    """
+
+
+class Expired(Exception):
+    """Raised with a reason: whether the command was executed is no longer known, and to try it again might execute it twice."""
+
+
 @dataclass(slots=True)
 class Work:
     """The command's context. The same for every attempt, except `attempt`.
@@ -40,6 +51,9 @@ class Work:
     key          the saga's key, for example the order id
     instance     the saga instance, `<saga>:<key>:<run>`
     traceparent  W3C trace context of the command
+    decided      when the saga first decided the command, ms since 1970
+    begun        in `calls`: since when calls of the subject (on execute: earlier ones of its own) are open, that is, nobody here knows
+                 how they ended; ms since 1970, 0 if there are none
     """
 
     command_id: str
@@ -49,6 +63,8 @@ class Work:
     key: str
     instance: str
     traceparent: str
+    decided: int = 0
+    begun: int = 0
     connection: Connection | None = field(default=None, repr=False)
     transaction: Transaction | None = field(default=None, repr=False)
     emitted: list[tuple[Event, str]] = field(default_factory=list, repr=False)

@@ -7,7 +7,7 @@ what nobody names only moves the position, and what lives elsewhere is forwarded
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from saga.cloudevents import CloudEvent, header_fields, parse
@@ -17,13 +17,14 @@ from saga.engine.book import Book, Target
 from saga.engine.decide import decide, refuse_growth
 from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Input, Kind, Output, Request
 from saga.engine.messages import REQUESTS
-from saga.engine.state import Instance
+from saga.engine.state import Instance, Phase, split_instance
 from saga.errors import Unreadable
 from saga.log.base import Record, StoredRecord
 from saga.log.partition import home
 from saga.runtime.codec import decision_record, encode, encode_instance, raw
 from saga.runtime.fold import Fold
 from saga.runtime.states import Held, Slot
+from saga.runtime.versions import fits
 
 MAX_INPUT_BYTES = 256 * 1024  # S32: a larger input is recorded by reference
 UNWRITTEN = 96  # bytes of a state that are not in what is written of a decision: the identity of its input, the names of fields
@@ -80,7 +81,7 @@ class Batch:
         origin = record.place
         try:
             fields = header_fields(record.headers)
-            if "type" in fields and not self.place.book.knows(fields["type"]):
+            if "type" in fields and not self.place.book.knows(fields["type"]) and not self._of_another_version(fields):
                 self.unnamed += 1
                 return 0
             if (size := _size(record)) > MAX_INPUT_BYTES:
@@ -100,6 +101,7 @@ class Batch:
 
         try:
             targets = self.place.book.route(event.type, event.attributes, event.data)
+            targets = targets or self._of_another_version(event.attributes)
         except Unreadable as error:
             self._set_aside(record, given(), error, tell=error.reason in ("schema", "key"))
             return 0
@@ -143,7 +145,9 @@ class Batch:
     def _decide(self, target: Target, given: Input, record: StoredRecord | None) -> None:
         slot = Slot(target.saga, target.key)
         held = self._held(slot)
-        saga = self.place.book.definition(target.saga, None if held is None else held.state.version)
+        # What came before its start runs no version yet: it starts with the newest, like any other.
+        version = None if held is None or held.state.phase is Phase.EARLY else held.state.version
+        saga = self.place.book.definition(target.saga, version)
         decision = self._complete(decide(saga, held and held.state, given, self.now, target.key), record)
         written = decision_record(decision)
         if decision.seq:
@@ -167,6 +171,19 @@ class Batch:
         if record is not None and isinstance(output, DeadLetter) and output.raw is None and output.given is None:
             return replace(output, raw=raw(record))
         return output
+
+    def _of_another_version(self, fields: Mapping[str, str]) -> list[Target]:
+        """The instance that a reply is for if it runs a version that is not registered here: only that one may name the reply's
+        type, or its saga. It is not passed over, but kept by the instance (S5).
+        """
+        try:
+            saga, key = split_instance(id := ":".join(fields.get("sagacommand", "").split(":")[:3]))
+        except ValueError:
+            return []
+        held = self._held(Slot(saga, key))
+        if held is None or held.state.id != id or not held.state.live or fits(self.place.book, held.state):
+            return []
+        return [Target(Kind.REPLY, saga, key, id)]
 
     def _held(self, slot: Slot) -> Held | None:
         return self.states.get(slot) or self.fold.instances.held(slot)

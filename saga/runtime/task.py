@@ -9,6 +9,7 @@ Restore                                         Commit
  1 pause: nothing is read yet                    1 take what is there, inputs first, then due timers, up to a limit
  2 read the journal's last record                2 decide, on an overlay
  3 fold from where it says to the end            3 append: one batch
+   code that is behind gives way (see `versions`)
  4 append the claim                              4 check where it stands
  5 fold on to the claim                          5 adopt the overlay
  6 publish again what is not marked published    6 publish, and await the answers
@@ -46,6 +47,7 @@ from saga.runtime.journal import Journal, JournalSettings
 from saga.runtime.states import Slot
 from saga.runtime.timers import Timers
 from saga.runtime.timetable import schedules_to_tell
+from saga.runtime.versions import GIVE_WAY_SECONDS, back, behind
 
 logger = logging.getLogger("saga.task")
 
@@ -126,6 +128,7 @@ class PartitionTask:
         self._running_since = 0.0
         self._closing = False
         self._idle = False
+        self._gave_way = False
         self._appending = False
         self._task: asyncio.Task[None] | None = None
         self._show()
@@ -268,6 +271,7 @@ class PartitionTask:
         kept, self.kept = self.kept, None
         self._journal = self._new_journal()
         await self._journal.read_to_end(kept)  # 2, 3
+        await self._give_way()
         await self._journal.claim()  # 4, 5
         self._here.metrics.claims.labels(reason).inc()
         self._to(Phase.RESTORING)
@@ -278,13 +282,28 @@ class PartitionTask:
         self._inputs.positions, self._inputs.topics = dict(fold.positions), dict(fold.topics)
         self._leftover, self._begun, self._horizon, self._moved, self._appending = [], 0, None, 0, False
         await self._read_inputs()  # 7
-        if told := list(schedules_to_tell(self._place, fold)):
+        if told := [*schedules_to_tell(self._place, fold), *back(self._place.book, fold)]:
             await self._here.log.publish(told)
         self._to(Phase.RUNNING)  # 8
         self._here.metrics.restore.observe(self._clock() - started)
         logger.info(
             "partition %d: running, %d instances, %.0f ms", self.number, len(fold.instances), 1000 * (self._clock() - started)
         )
+
+    async def _give_way(self) -> None:
+        """Code that is behind what the journal's instances run waits before it claims, once (see `versions`)."""
+        needed = "" if self._gave_way else behind(self._place.book, self._journal.fold)
+        if needed:
+            self.problem = f"{needed}; waiting {GIVE_WAY_SECONDS:g} s for a process that has it"
+            logger.warning("partition %d: %s", self.number, self.problem)
+            self._idle = True  # `close` may cut this short
+            try:
+                await asyncio.sleep(GIVE_WAY_SECONDS)
+            finally:
+                self._idle, self.problem = False, ""
+            await self._journal.read_to_end(self._journal.fold)
+            logger.warning("partition %d: nobody came; %s. What comes for them parks them, and is kept", self.number, needed)
+        self._gave_way = True
 
     async def _index(self, fold: Fold) -> None:
         """Timers and counts from the states; in slices, so that the process still answers its group meanwhile."""

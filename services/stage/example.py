@@ -37,9 +37,9 @@ from saga import App, Event
 from saga.app import find_app
 from saga.config import Config
 from saga.connect import open_log
-from saga.engine.state import Instance, Phase
+from saga.engine.state import Instance
+from saga.instances import instances
 from saga.log.base import Log
-from saga.ops.look import Journals
 from saga.ops.publish import publish
 from services.stage.crew import FOLDER, ROOT, Crew, DemoFailed
 from services.stage.findings import Finding, render
@@ -104,9 +104,7 @@ class Example(ABC):
 
     async def instances(self, saga: str) -> list[Instance]:
         """All instances of a saga that the journal remembers, as they are now."""
-        journals = Journals(self.log)
-        folds = [await journals.fold(partition) for partition in await journals.partitions()]
-        return [state for fold in folds for state in fold.states() if state.saga == saga and state.phase is not Phase.EARLY]
+        return await instances(saga, Config.read(self.crew.environment))
 
     async def settled(self, saga: str, count: int) -> None:
         """Wait until so many instances of a saga have an outcome. Raises DemoFailed."""
@@ -134,7 +132,7 @@ class Example(ABC):
         choose_log(self.crew, self.say)
         self.data.mkdir(exist_ok=True)
         self.crew.environment |= {"EXAMPLE_DATA": str(self.data), **self.settings()}
-        os.environ.update({name: text for name, text in self.crew.environment.items() if name.startswith(("SAGA_", "EXAMPLE_"))})
+        os.environ.update(self.crew.environment)  # what is imported here reads the same settings as the services do
         if self.crew.run(CLI, "topics", "apply", "--app", self.app, quiet=True) != 0:
             raise DemoFailed("the topics could not be created")
         self._app: App = find_app(self.app, ROOT)

@@ -16,10 +16,12 @@ import pytest
 from saga.cloudevents import header_fields
 from saga.engine.decision import DeadLetter, Decision, Forward, Input, Kind
 from saga.log.base import Record, StoredRecord
-from saga.runtime.codec import JOURNAL, checksum, decision_from_json, decision_record, decode, outgoing, raw
+from saga.runtime.codec import FORMAT, JOURNAL, checksum, decision_from_json, decision_record, decode, outgoing, raw
 from saga.testing.clock import run
 from tests.conftest import SessionBroker
 from tests.runtime.kit import HERE, Pen, fold, open_log, placed, records, reply, specs
+from tests.simulation.test_families import TRIPS
+from tests.simulation.world import World
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -103,15 +105,17 @@ def test_a_decision_comes_back_from_the_journal_as_it_was() -> None:
     assert pen.fold.complete
 
 
-def test_a_kept_journal_of_the_first_format_folds_to_the_kept_state() -> None:
+@pytest.mark.parametrize("format", [1, 2])
+def test_a_kept_journal_of_each_format_folds_to_the_kept_state(format: int) -> None:
     """Written by `python -m tests.runtime.test_codec`, once for each format; a newer reader reads every older one."""
-    lines = (GOLDEN / "format-1.jsonl").read_bytes().splitlines()
+    lines = (GOLDEN / f"format-{format}.jsonl").read_bytes().splitlines()
     journal = [
         StoredRecord(JOURNAL, 0, offset, 0, _bytes(orjson.loads(line)["key"]), orjson.loads(line)["value"].encode())
         for offset, line in enumerate(lines)
     ]
-    kept = (GOLDEN / "format-1.state.json").read_bytes().rstrip()
+    kept = (GOLDEN / f"format-{format}.state.json").read_bytes().rstrip()
     assert fold(journal).canonical() == kept
+    assert decode(journal[0])["format"] == format
     named = max(decode(record).get("restore_from", 0) for record in journal)
     assert named > 0
     assert fold(journal, named).canonical() == kept
@@ -122,10 +126,17 @@ def _bytes(text: str | None) -> bytes | None:
 
 
 def write_golden() -> None:
-    journal, pen = run(scripted())
+    """The journal of a small world of families: claims, void batches, snapshots, and every kind of decision of this format."""
+
+    async def scene() -> World:
+        world = World(3, cast=TRIPS, orders=6, fault_seconds=20)
+        await world.play()
+        return world
+
+    journal = run(scene(), seed=3).broker.everything()[HERE]
     lines = [{"key": r.key and base64.b64encode(r.key).decode(), "value": (r.value or b"").decode()} for r in journal]
-    (GOLDEN / "format-1.jsonl").write_bytes(b"\n".join(map(orjson.dumps, lines)) + b"\n")
-    (GOLDEN / "format-1.state.json").write_bytes(pen.fold.canonical() + b"\n")
+    (GOLDEN / f"format-{FORMAT}.jsonl").write_bytes(b"\n".join(map(orjson.dumps, lines)) + b"\n")
+    (GOLDEN / f"format-{FORMAT}.state.json").write_bytes(fold(journal).canonical() + b"\n")
 
 
 def test_a_dead_letter_of_a_huge_record_is_small_whatever_is_huge() -> None:
@@ -159,10 +170,6 @@ def test_a_checksum_tells_records_apart_by_key_value_and_headers() -> None:
     assert HERE.topic == JOURNAL
 
 
-if __name__ == "__main__":
-    write_golden()
-
-
 def test_the_dead_letter_of_a_kept_input_holds_that_input() -> None:
     kept = Input(Kind.REPLY, "mail.greeted.v1", "r1", "mail", "mail.events:2:7", data={"odd": 1}, attributes={"sagacommand": "c"})
     operator = Input(Kind.OPERATOR, "saga.retry.v1", "op", "cli", "saga.requests:0:9", data={"who": "ann"})
@@ -175,3 +182,7 @@ def test_the_dead_letter_of_a_kept_input_holds_that_input() -> None:
     assert (fields["id"], fields["source"], fields["type"], fields["sagacommand"]) == ("r1", "mail", "mail.greeted.v1", "c")
     assert (fields["sagaorigin"], fields["sagareason"]) == ("mail.events:2:7", "schema")
     assert (sent.record.key, sent.record.value) == (b"k", b'{"odd":1}')
+
+
+if __name__ == "__main__":
+    write_golden()

@@ -1,0 +1,67 @@
+"""`saga graph` and `saga map` as they are called; and docs/PICTURES.md, whose drawings are what they print."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pages import ROOT, blocks_of
+from tests.pictures.drawn import read
+
+APP = "tests.pictures.test_map:APP"
+
+
+def saga(*words: str, code: int = 0, app: str = APP) -> subprocess.CompletedProcess[str]:
+    """Run the tool where no server is: it must need none."""
+    line = [sys.executable, "-m", "saga.cli", *words, "--app", app]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, encoding="utf-8", env={"SAGA_BOOTSTRAP": "127.0.0.1:1"}, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def test_in_a_pipe_it_is_text_without_colours() -> None:
+    said = saga("graph", "every-kind").stdout
+    assert said == (ROOT / "tests/pictures/golden/every.txt").read_text(encoding="utf-8")
+    assert saga("map").stdout == (ROOT / "tests/pictures/golden/map.txt").read_text(encoding="utf-8")
+
+
+def test_every_format_goes_to_stdout_or_into_a_file_by_its_ending(tmp_path: Path) -> None:
+    for format, name in (("svg", "x.svg"), ("mermaid", "x.mmd"), ("dot", "x.gv"), ("text", "x.txt")):
+        for command in (["graph", "every-kind"], ["map"]):
+            printed = saga(*command, "-f", format).stdout
+            assert saga(*command, "--out", str(tmp_path / name)).stdout == ""
+            assert (tmp_path / name).read_text(encoding="utf-8") == printed
+
+
+def test_columns_make_a_drawing_narrow() -> None:
+    wide, narrow = (read(saga("graph", "every-kind", "-f", "svg", *more).stdout) for more in ([], ["--columns", "1"]))
+    assert float(narrow.get("width", "")) < float(wide.get("width", ""))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["graph", "nothing"], "no saga nothing in this app; there are every-kind v3, audit v1, rating v1, nightly v1"),
+        (["graph", "audit", "--version", "7"], "no saga audit v7 in this app"),
+        (["map", "--saga", "nothing"], "no saga nothing in this app"),
+        (["map", "--out", "map.png"], "which format is map.png? say -f, or end it with .svg, .mmd, .dot, .gv, .txt"),
+        (["map", "--out", "no/such/folder/map.svg"], "cannot be written"),
+    ],
+)
+def test_a_mistake_is_told_with_what_to_do(words: list[str], said: str) -> None:
+    assert said in saga(*words, code=2).stderr
+
+
+def test_the_drawings_in_the_docs_are_what_the_commands_print() -> None:
+    """To draw them anew: the two commands with --out, as docs/PICTURES.md has them; and the block of Mermaid by hand."""
+    services = "services:app"
+    images = {"checkout.svg": ["graph", "checkout"], "map.svg": ["map"]}
+    for name, command in images.items():
+        printed = saga(*command, "-f", "svg", app=services).stdout
+        kept = (ROOT / "docs/images" / name).read_text(encoding="utf-8")
+        assert printed == kept, f"run: saga {' '.join(command)} --out docs/images/{name}"
+    (block,) = (block for block in blocks_of("docs/PICTURES.md") if block.language == "mermaid")
+    assert block.text == saga("graph", "checkout", "-f", "mermaid", app=services).stdout
