@@ -7,6 +7,8 @@ from saga.connect import open_log
 from saga.engine.state import Instance, Phase
 from saga.ops.look import Journals
 
+__all__ = ["Instance", "instances"]
+
 
 async def instances(saga: str | None = None, config: Config | None = None) -> list[Instance]:
     """Every instance that is remembered, of one saga or of all, as the journal has it now; in the order in which they began.

@@ -65,7 +65,7 @@ def test_a_new_project_is_strict_and_its_tests_pass(tmp_path: Path, name: str) -
     assert not left, "a template was not filled in"
     project.passes("-m", "ruff", "check", "--no-cache", ".")
     project.passes("-m", "ruff", "format", "--no-cache", "--check", ".")
-    assert "4 passed" in project.passes("-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert "6 passed" in project.passes("-m", "pytest", "-q", "-p", "no:cacheprovider")
     if name == "web_shop":  # one is enough: a name changes no type
         project.passes("-m", "mypy", "--cache-dir", str(ROOT / ".mypy_cache" / "new"), name, "tests")
 

@@ -26,6 +26,7 @@ WHOLE = {"saga.log", "saga.runtime", "saga.participant", "saga.config", "saga.me
 MAY_IMPORT: dict[str, set[str]] = {
     "saga.errors": set(),
     "saga.garbage": set(),
+    "saga.lazy": set(),
     "saga.config": {"saga.errors"},
     "saga.metrics": set(),
     "saga.engine": {"saga.errors"},
@@ -56,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.instances": {"saga.config", "saga.connect", "saga.engine", "saga.ops"},
     "saga.pictures": {"saga.engine"},
     "saga.new": {"saga.errors"},
-    "saga.testing": {"saga.app", "saga.ops", "saga.topics", *WHOLE},
+    "saga.testing": {"saga.app", "saga.lazy", "saga.ops", "saga.topics", *WHOLE},
     "saga.cli": {
         "saga.cli_parts",
         "saga.cli_participant",
@@ -75,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.cli_parts": {"saga.app", "saga.ops", *CONFIGURED},
     "saga.cli_participant": {"saga.cli_parts", "saga.conformance", "saga.connect", "saga.ops", *CONFIGURED},
     "saga.cli_pictures": {"saga.cli_parts", "saga.app", "saga.pictures", "saga.errors"},
-    "saga": {"saga.app", "saga.topics", "saga.participant.http", *WHOLE},
+    "saga": {"saga.app", "saga.lazy", "saga.topics", "saga.participant.http", *WHOLE},
     "topics": {"saga"},
     "services": {"saga", "topics", "services"},
     **{

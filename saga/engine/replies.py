@@ -125,6 +125,8 @@ def take_reply(draft: Draft, given: Input, *, believe: bool = False) -> str:
 
 
 def _done(draft: Draft, reply: Reply, state: StepState, believe: bool) -> None:
+    if isinstance(draft.step(reply.step), Waiting) and state.status in (Status.REFUSED, Status.SKIPPED):
+        raise Ignored("late", f"{reply.step} is {state.status}")  # of a remedy nothing was said that this could contradict
     earlier = reply.old_round and reply.action is Action.EXECUTE
     told_no = (
         earlier is not (state.answer == DONE_EARLIER)

@@ -102,9 +102,12 @@ def time_over(draft: Draft, name: str) -> str:
 
 
 def remedied(draft: Draft, name: str) -> None:
-    """The remedy was done: one more time for the event."""
+    """The remedy was done: one more time for the event; unless the saga has turned back since, then nobody needs it any more."""
     step = draft.step(name)
     assert isinstance(step, Wait)
+    if draft.state.phase is Phase.COMPENSATING:
+        draft.set(name, status=Status.SKIPPED, waits=Waits.NOTHING, due=None, reason="the saga turned back")
+        return
     draft.set(name, status=Status.WAITING, waits=Waits.EVENT)
     _begin_time(draft, step)
 

@@ -86,11 +86,11 @@ class Bench:
     def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None) -> None:
         try:
             if isinstance(error, Exception):
-                self._tell_stories(error)
+                self.tell_stories(error)
         finally:
             self._close()
 
-    # --- what services answer ---------------------------------------------------------------------------------------------------------
+    # --- what services answer -----------------------------------------------------------------------------------------------------
 
     @overload
     def answer(self, command: type[Command[R]], reply: R, *, times: int | None = None) -> None: ...
@@ -133,7 +133,7 @@ class Bench:
         self._play(self._loop.time())
         return hosted.store
 
-    # --- what happens -----------------------------------------------------------------------------------------------------------------
+    # --- what happens -------------------------------------------------------------------------------------------------------------
 
     def start(self, event: Message) -> Case:
         """The event that starts a saga comes in; once all that needs no waiting has happened, the instance that it started.
@@ -174,14 +174,20 @@ class Bench:
         self._play(self._loop.time() + by.total_seconds())
 
     def settle(self, within: timedelta = timedelta(days=1)) -> None:
-        """Let time pass until every instance has ended or is parked. Raises AssertionError, with the stories, if that takes longer."""
+        """Let time pass until every instance has ended or is parked; a schedule, which never ends, is not waited for.
+
+        Raises AssertionError, with the stories, if that takes longer.
+        """
         self._begin()
         end = self._loop.time() + within.total_seconds()
-        while open_ := [case for case in self.cases if case.state not in ("completed", "compensated", "parked")]:
+        while open_ := [case for case in self.cases if self._goes_on(case)]:
             due = self._loop.next_timer()
             if due is None or due > end:
                 raise AssertionError(f"not settled within {within}:\n\n{stories(open_, MOST_STORIES)}")
             self._play(due)
+
+    def _goes_on(self, case: Case) -> bool:
+        return self.sagas[case.saga].schedule is None and case.state not in ("completed", "compensated", "parked")
 
     def crash(self, participant: Participant | None = None) -> None:
         """The orchestrator, or the process of a real participant, dies without a word; another one starts and takes over.
@@ -199,7 +205,7 @@ class Bench:
         self._do(hosted.start())
         self.advance(timedelta(seconds=2 * SESSION))
 
-    # --- what became of it ------------------------------------------------------------------------------------------------------------
+    # --- what became of it --------------------------------------------------------------------------------------------------------
 
     @property
     def now(self) -> int:
@@ -253,7 +259,12 @@ class Bench:
             histories.take(batch)
         return histories.found.get(saga) or History(saga, key, self._journal.partition)
 
-    # --- its pieces -------------------------------------------------------------------------------------------------------------------
+    def tell_stories(self, error: Exception) -> None:
+        """Add the stories of the instances to an error: what happened here is the first thing that its reader wants to know."""
+        if cases := self.cases:
+            error.add_note("\n" + stories(cases, MOST_STORIES))
+
+    # --- its pieces ---------------------------------------------------------------------------------------------------------------
 
     def _tell(self, command: type[Command[Any]], say: Say, times: int | None) -> None:
         if command.__type__ not in self._script.commands:
@@ -336,11 +347,6 @@ class Bench:
     def _id(self) -> str:
         self._sent += 1
         return f"bench-{self._sent}"
-
-    def _tell_stories(self, error: Exception) -> None:
-        """A test failed: what happened here is the first thing that its reader wants to know."""
-        if cases := self.cases:
-            error.add_note("\n" + stories(cases, MOST_STORIES))
 
     def _close(self) -> None:
         try:

@@ -97,11 +97,11 @@ class Script:
     def force(self, record: StoredRecord, service: str, message: Message, now: int) -> Departure:
         """Answer this command so, whatever was answered before: a late reply."""
         asked = self._read(record, service)
-        outcome, _ = _checked(type(asked.payload), message)
+        outcome, _ = outcome_of(type(asked.payload), message)
         self._settle(asked, outcome, message)
         return asked.address.settled(outcome, message, now)
 
-    # --- its pieces -------------------------------------------------------------------------------------------------------------------
+    # --- its pieces ---------------------------------------------------------------------------------------------------------------
 
     def _read(self, record: StoredRecord, service: str) -> Asked:
         fields = header_fields(record.headers)
@@ -124,9 +124,9 @@ class Script:
             if not line.left:
                 lines.pop(0)
         try:
-            return _checked(type(asked.payload), line.say(asked.payload))
+            return outcome_of(type(asked.payload), line.say(asked.payload))
         except Refused as no:
-            return _checked(type(asked.payload), no.refusal)
+            return outcome_of(type(asked.payload), no.refusal)
         except Nothing:
             if asked.action is Action.EXECUTE:
                 what = (
@@ -159,7 +159,7 @@ class Script:
             self._settled[asked.subject] = (outcome, message)
 
 
-def _checked(command: type[Command[Any]], message: Any) -> tuple[str, Message]:
+def outcome_of(command: type[Command[Any]], message: Any) -> tuple[str, Message]:
     """The outcome that a message is for a command. Raises WrongAnswer if it is none of its answers."""
     if isinstance(message, command.__reply__):
         return "done", message
@@ -171,7 +171,7 @@ def _checked(command: type[Command[Any]], message: Any) -> tuple[str, Message]:
 
 def checked(command: type[Command[Any]], message: Message) -> Say:
     """Always the same answer. Raises WrongAnswer at once if the command has no such answer."""
-    _checked(command, message)
+    outcome_of(command, message)
     return lambda _: message
 
 

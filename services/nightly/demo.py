@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from dataclasses import dataclass
 from email import message_from_bytes
 from email.policy import SMTP
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from typing import Any, ClassVar
 from sqlalchemy import Table, create_engine, select
 from sqlalchemy import update as change
 
-from saga.instances import instances
+from saga.instances import Instance, instances
 from services.nightly.alarm import alarms
 from services.nightly.mailroom import deliveries, mail_drop
 from services.nightly.numbers import nights, reported
@@ -86,31 +87,50 @@ class Nightly(Example):
         self.say(f"the report of {min(ended)} was made up for")
 
     async def audit(self) -> list[Finding]:
-        return await audit()
+        return audit(await read_books())
 
 
-async def audit() -> list[Finding]:
-    """Every sale is in one report; every report was delivered once; where its numbers are off, and only there, somebody was told."""
-    sold = {state.key: state for state in await instances("sale")}
-    told = {state.key: state for state in await instances("nightly")}
-    done = {night for night, state in told.items() if state.phase == "completed"}
-    in_reports, written = _rows("numbers", reported), _rows("numbers", nights)
-    mails, warned = _rows("mailroom", deliveries), {row.night: row for row in _rows("alarm", alarms)}
-    open_ = [key for key, state in {**sold, **told}.items() if state.live]
-    found = [
-        Finding(f"{len(sold)} sales and {len(told)} nights, without an outcome: {len(open_)}", open_ or _none(sold) or _none(told))
-    ]
-    by_sale = {row.sale_id for row in in_reports}
-    missing = [key for key, state in sold.items() if key not in by_sale and state.ended and state.ended <= _last(written)]
-    found.append(
-        Finding(f"{len(by_sale)} sales in {len(written)} reports, each in one; left out: {len(missing)}", missing or _none(by_sale))
+@dataclass
+class Books:
+    """All that is written down anywhere: the journal, four databases, and the mail drop."""
+
+    sold: dict[str, Instance]
+    told: dict[str, Instance]
+    reported: list[Any]
+    nights: list[Any]
+    deliveries: list[Any]
+    alarms: list[Any]
+    mails: list[str]
+
+
+async def read_books() -> Books:
+    return Books(
+        sold={state.key: state for state in await instances("sale")},
+        told={state.key: state for state in await instances("nightly")},
+        reported=_rows("numbers", reported),
+        nights=_rows("numbers", nights),
+        deliveries=_rows("mailroom", deliveries),
+        alarms=_rows("alarm", alarms),
+        mails=_mails(),
     )
-    files = _mails()
-    off = sorted(done.symmetric_difference(row.night for row in mails)) + sorted(done.symmetric_difference(files))
-    found.append(Finding(f"{len(files)} mails in the drop, one for each report", off or _none(files)))
-    due = {night for night, state in told.items() if night in done and _off(state.data)}
-    wrong = sorted(due.symmetric_difference(warned))
-    found.append(Finding(f"{len(due)} nights with numbers that are off, {len(warned)} alarms", wrong or _none(due)))
+
+
+def audit(books: Books) -> list[Finding]:
+    """Every sale is in one report; every report was delivered once; where its numbers are off, and only there, somebody was told."""
+    open_ = [key for key, state in {**books.sold, **books.told}.items() if state.live]
+    empty = _none(books.sold) + _none(books.told)
+    found = [Finding(f"{len(books.sold)} sales and {len(books.told)} nights, without an outcome: {len(open_)}", open_ or empty)]
+    by_sale, last = {row.sale_id for row in books.reported}, max((row.until_ms for row in books.nights), default=0)
+    missing = [key for key, state in books.sold.items() if key not in by_sale and state.ended and state.ended <= last]
+    what = f"{len(by_sale)} sales in {len(books.nights)} reports, each in one; left out: {len(missing)}"
+    found.append(Finding(what, missing or _none(by_sale)))
+    done = {night for night, state in books.told.items() if state.phase == "completed"}
+    off = sorted(done.symmetric_difference(row.night for row in books.deliveries)) + sorted(done.symmetric_difference(books.mails))
+    twice = [night for night, count in Counter(books.mails).items() if count > 1]
+    found.append(Finding(f"{len(books.mails)} mails in the drop, one for each report", off + twice or _none(books.mails)))
+    due = {night for night in done if _off(books.told[night].data)}
+    wrong = sorted(due.symmetric_difference(row.night for row in books.alarms))
+    found.append(Finding(f"{len(due)} nights with numbers that are off, {len(books.alarms)} alarms", wrong or _none(due)))
     return found
 
 
@@ -122,10 +142,6 @@ def _none(found: object) -> list[str]:
     return [] if found else ["there was nothing to look at: this proves nothing"]
 
 
-def _last(written: Sequence[Any]) -> int:
-    return max((row.until_ms for row in written), default=0)
-
-
 def _rows(service: str, table: Table) -> list[Any]:
     engine = create_engine(database(service))
     try:
@@ -135,8 +151,8 @@ def _rows(service: str, table: Table) -> list[Any]:
         engine.dispose()
 
 
-def _mails() -> set[str]:
-    return {str(message_from_bytes(file.read_bytes(), policy=SMTP)["X-Night"]) for file in mail_drop().glob("*.eml")}
+def _mails() -> list[str]:
+    return [str(message_from_bytes(file.read_bytes(), policy=SMTP)["X-Night"]) for file in mail_drop().glob("*.eml")]
 
 
 if __name__ == "__main__":

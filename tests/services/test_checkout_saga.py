@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from typing import Any
 
-from saga.testing import Bench
+import pytest
+
+from saga import Saga
+from saga.testing import Bench, explore
 from services.checkout.saga import checkout
 from services.checkout.settings import HERE
 from topics.inventory import OutOfStock, ReleaseStock, ReserveStock, StockReleased, StockReserved
@@ -76,3 +81,45 @@ def test_a_refused_address_undoes_everything() -> None:
         assert len(b.commands(ReturnPayment)) == len(b.commands(CancelOrder)) == 1
         assert len(b.commands(ReleaseStock)) == len(placed().lines)
         assert b.commands(ConfirmOrder) == []
+
+
+# --- every single and double fault ----------------------------------------------------------------------------------------------------
+
+
+def without_compensation(name: str) -> Saga[Any, Any]:
+    """Checkout as somebody wrote it who said of this step that there is nothing to undo."""
+    saga = copy.copy(checkout)
+    saga.steps = {other: copy.copy(step) for other, step in checkout.steps.items()}
+    saga.steps[name].compensation = saga.steps[name].compensation_class = None
+    saga._graph = None
+    return saga
+
+
+def test_no_fault_and_no_two_faults_break_a_promise() -> None:
+    report = explore(checkout, start=placed())
+    report.assert_ok()
+    assert report.faults[1] > 50, "hardly a fault was tried"
+    assert report.faults[2] > 20 * report.faults[1], "hardly two faults were tried together"
+    assert min(report.outcomes["completed"], report.outcomes["compensated"]) > 50
+    assert report.parked["compensation"], "no compensation ever failed for good"
+    assert report.parked["unverified"], "the carrier was never silent for good"
+
+
+@pytest.mark.parametrize(
+    ("step", "command", "fault"),
+    [
+        ("accept", "AcceptOrder", "pay (TakePayment) is refused: PaymentDeclined"),
+        ("pay", "TakePayment", "reserve/0 (ReserveStock) is refused: OutOfStock"),
+        ("reserve", "ReserveStock", "reserve/0 (ReserveStock) is refused: OutOfStock"),
+    ],
+)
+def test_a_step_that_nothing_undoes_is_found_and_its_story_told(step: str, command: str, fault: str) -> None:
+    report = explore(without_compensation(step), start=placed(), faults=1)
+    (failure,) = report.failures
+    assert (
+        failure.what == f"an effect is left behind: {step} ({command}) took effect, the saga was compensated, and nothing undid it"
+    )
+    assert failure.faults == (fault,)
+    assert failure.left == ("reserve/1" if step == "reserve" else step,)
+    assert f"checkout {FIRST['order_id']} · compensated" in failure.story
+    assert f"✓ {failure.left[0]} is done" in failure.story
