@@ -1,7 +1,7 @@
 """Prediction with a person in it: a model is trained and goes on trial; if it is worse than the one before, that one comes back.
 
     START ─▶ prepare ─▶ train ─▶ promote ─▶ check ─▶ release ─▶ predict ─▶ review …   starts   START ─▶ verdict ─▶ record
-                                                      pivot    each batch   if in doubt                asked
+                                                      pivot    each batch   if in doubt                asked     pivot
 
 While a model is on trial it is the registry's current one, and everything can be undone: the data, the model, and which one is current.
 `release` ends the trial. What the released model then doubts is for a pathologist: a review of its own, which may take days, and for which
@@ -156,6 +156,6 @@ def judged(r: Review, said: Verdict) -> Review:
     return r.model_copy(update={"malignant": said.malignant})
 
 
-@review.step(after=verdict, timeout=SOON, compensation=None)  # nothing comes after it, so it is never undone
+@review.step(after=verdict, pivot=True, timeout=SOON)  # what a person has said stands
 def record(r: Review) -> RecordVerdict:
     return RecordVerdict(run_id=r.run_id, version=r.version, samples=r.samples, malignant=r.malignant)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from saga.testing import Bench
+import pytest
+
+from saga.testing import Bench, explore
 from services.pipeline.saga import pipeline
 from topics.pipeline import (
     AnalyseBatch,
@@ -29,6 +31,7 @@ from topics.pipeline import (
 BAD = (BadRow(part=0, line=2, reason="bmi: n/a"),)
 FIGURES = Figures(rows=32, mean_bmi=26.0, mean_progression=150.0, slope=10.0, intercept=-110.0)
 ARRIVED = BatchArrived(batch_id="clinic-1", parts=tuple(Part(number=n, where=f"/{n}.csv.gz") for n in range(3)))
+TWO_PARTS = ARRIVED.model_copy(update={"parts": ARRIVED.parts[:2]})
 
 
 def bench_of_services() -> Bench:
@@ -120,3 +123,17 @@ def test_a_run_that_takes_over_the_parts_of_another_fetches_nothing_and_undoes_n
         assert batch.commands(CleanBatch) == [CleanBatch(batch_id="clinic-1", run=2, collected=1, parts=3, repair=True)]
         assert not batch.commands(CollectPart) + batch.commands(DropPart)
         assert batch.outcome == "compensated"
+
+
+@pytest.mark.parametrize("event", [TWO_PARTS, TWO_PARTS.model_copy(update={"run": 2, "reuse": 1})], ids=["first run", "run again"])
+def test_explore_finds_nothing(event: BatchArrived) -> None:
+    explore(
+        pipeline,
+        start=event,
+        replies={
+            CleanBatch: BatchCleaned(batch_id="clinic-1", kept=32, bad=BAD),
+            AnalyseBatch: BatchAnalysed(batch_id="clinic-1", figures=FIGURES),
+        },
+        no_effect={AnalyseBatch},
+        faults=1,
+    ).assert_ok()

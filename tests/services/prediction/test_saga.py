@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from saga import days
-from saga.testing import Bench
+from typing import Any
+
+import pytest
+
+from saga import Saga, days
+from saga.testing import Bench, explore
 from services.prediction.saga import prediction, review
 from topics.prediction import (
     Batch,
@@ -17,6 +21,7 @@ from topics.prediction import (
     ModelAsked,
     ModelChecked,
     ModelPromoted,
+    ModelReleased,
     ModelTrained,
     ModelWorse,
     PredictBatch,
@@ -25,6 +30,7 @@ from topics.prediction import (
     RecordVerdict,
     RegistryBusy,
     ReleaseModel,
+    ReviewAsked,
     RollBackModel,
     TrainModel,
     Verdict,
@@ -105,6 +111,7 @@ def test_while_another_model_is_on_trial_none_is_promoted() -> None:
 def test_a_release_that_nobody_answers_is_asked_after() -> None:
     with bench_of_services() as bench:
         bench.silence(ReleaseModel)
+        bench.answer(FindRelease, ModelReleased(version="r2-abc"))  # it was released, only the answer was lost
         run = bench.start(ASKED)
         bench.advance(days(1))
         assert len(run.commands(FindRelease)) == 1
@@ -142,3 +149,20 @@ def test_a_verdict_about_what_nobody_asked_is_refused() -> None:
         doubts = bench.case("r2", review.name)
         doubts.answer("verdict", Verdict(malignant=(7,)), "pathologist")
         assert doubts.outcome == "compensated"
+
+
+@pytest.mark.parametrize("saga", [prediction, review], ids=lambda saga: saga.name)
+def test_explore_finds_nothing(saga: Saga[Any, Any]) -> None:
+    explore(
+        saga,
+        start=ASKED if saga is prediction else ReviewAsked(run_id="r2", version="r2-abc", samples=(402, 405)),
+        replies={
+            TrainModel: ModelTrained(run_id="r2", version="r2-abc", fits=0.9),
+            PromoteModel: ModelPromoted(version="r2-abc", previous="r1-abc"),
+            PredictBatch: doubts_the_last,
+        }
+        if saga is prediction
+        else {},
+        no_effect={CheckModel} if saga is prediction else (),
+        faults=1,
+    ).assert_ok()
