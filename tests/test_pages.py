@@ -190,6 +190,7 @@ def parsed(words: list[str]) -> str:
 
 def test_every_target_of_make_is_one() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets |= {f"demo-{demo.parent.name}" for demo in (ROOT / "services").glob("*/demo.py")}
     named = {(place, word) for place, words in commands() if words[0] == "make" for word in words[1:] if "=" not in word}
     assert {word for _, word in named} >= {"demo", "test", "bench"}
     assert [place for place, word in named if word not in targets] == []
@@ -207,6 +208,8 @@ def test_every_module_that_is_run_exists_with_its_options() -> None:
         assert module is not None, f"{place}: {words[2]} cannot be run"
         assert module.origin is not None
         source = Path(module.origin).read_text(encoding="utf-8")
+        if "(Example)" in source:  # an example's demo has the options of all of them
+            source += (ROOT / "services/stage/example.py").read_text(encoding="utf-8")
         assert [word for word in words if word.startswith("--") and f'"{word}"' not in source] == [], place
         seen.add(words[2])
     assert len(seen) >= 3

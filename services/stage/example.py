@@ -38,10 +38,11 @@ from saga.app import find_app
 from saga.config import Config
 from saga.connect import open_log
 from saga.engine.state import Instance
+from saga.errors import Unavailable
 from saga.instances import instances
 from saga.log.base import Log
 from saga.ops.publish import publish
-from services.stage.crew import FOLDER, ROOT, Crew, DemoFailed
+from services.stage.crew import BROKER, FOLDER, ROOT, Crew, DemoFailed
 from services.stage.findings import Finding, render
 from services.stage.log import choose_log, log_of, shown
 from services.stage.run import as_program, play
@@ -89,12 +90,33 @@ class Example(ABC):
         print(f"{seconds // 60:02}:{seconds % 60:02}  {text}", flush=True)
 
     async def start(self, event: Event) -> None:
-        """Publish an event that starts a saga."""
-        await publish(self.log, self._app.book.sagas, event.__type__, event.model_dump(mode="json"))
+        """Publish an event that starts a saga. Again, if nobody knows whether it got through: a repetition changes nothing (S6)."""
+
+        async def published() -> bool:
+            await publish(self.log, self._app.book.sagas, event.__type__, event.model_dump(mode="json"))
+            return True
+
+        await self.until(published, lambda: f"{event.__type__} could not be published")
+
+    async def typed(self, *command: str) -> None:
+        """What a person types: `saga <command> --app <ours>`, in a process of its own. Raises DemoFailed if its exit code is not 0."""
+        code = await asyncio.to_thread(self.crew.run, CLI, *command, "--app", self.app, quiet=True)
+        if code != 0:
+            raise DemoFailed(f"`saga {shlex.join(command)}` ended with exit code {code}")
 
     async def until(self, look: Callable[[], Awaitable[bool]], what: Callable[[], str], seconds: float = SETTLE_SECONDS) -> None:
-        """Wait until `await look()` holds. Raises DemoFailed with `what()` if it takes longer, or if a process ends by itself."""
-        await self.crew.until(look, seconds, what)
+        """Wait until `await look()` holds. Raises DemoFailed with `what()` if it takes longer, or if a process ends by itself.
+
+        The broker may be the one that was killed: while it cannot be reached, it does not hold.
+        """
+
+        async def holds() -> bool:
+            try:
+                return await look()
+            except Unavailable:
+                return False
+
+        await self.crew.until(holds, seconds, what)
 
     async def instances(self, saga: str) -> list[Instance]:
         """All instances of a saga that the journal remembers, as they are now."""
@@ -192,7 +214,10 @@ class Example(ABC):
         await self.under_way.wait()
         self.crew.kill(victim)
         self.say(f"{victim} is killed with -9, and started again")
-        self.crew.again(victim)
+        if victim == BROKER:  # it takes its time, in which the story goes on
+            await asyncio.to_thread(self.crew.again, victim)
+        else:
+            self.crew.again(victim)
 
     @classmethod
     def env_file(cls, crew: Crew) -> None:
@@ -231,6 +256,11 @@ def main(example: type[Example]) -> int:
         return code
 
     return as_program(folder, asked.stop, lambda: play(folder, keep, act, hidden=("EXAMPLE_",)))
+
+
+def free_address() -> str:
+    """host:port where nobody listens yet, for a server of the example's own."""
+    return f"127.0.0.1:{free_ports(1)[0]}"
 
 
 def data_folder() -> Path:
