@@ -75,7 +75,7 @@ def _go_on(draft: Draft, step: Mapped[Any, Any, Any]) -> None:
     """Begin the next items of a mapped step, `at_once` of them on their way together; when all are settled, it is done (S17)."""
     steps, items = draft.state.steps, draft.state.steps[step.name].sent
     names = [iteration(step.name, index) for index in range(len(items))]
-    under_way = sum(name in steps and not _settled(draft, name) for name in names)
+    under_way = sum(_on_its_way(draft, name) for name in names)
     for name in names:
         if under_way >= step.at_once:
             break
@@ -114,7 +114,7 @@ def _back(draft: Draft) -> None:
 def _undo(draft: Draft, step: AnyStep[Any], parts: list[str]) -> None:
     """Begin to compensate a step, or of a mapped one so many iterations as may be on their way together."""
     most = step.at_once if isinstance(step, Mapped) else 1
-    under_way = sum(_is(draft, part, Status.COMPENSATING) for part in parts)
+    under_way = sum(_on_its_way(draft, part) for part in parts)
     for part in parts:
         if under_way < most and _to_undo(draft, part) and not _is(draft, part, Status.COMPENSATING):
             draft.begin(part, Status.COMPENSATING)
@@ -138,6 +138,12 @@ def _settled(draft: Draft, name: str) -> bool:
     if step.status is Status.DONE or step.status is Status.SKIPPED:
         return True
     return draft.step(name).best_effort and step.status in (Status.REFUSED, Status.UNKNOWN)
+
+
+def _on_its_way(draft: Draft, name: str) -> bool:
+    """Does it wait for a reply, or for its next attempt? What waits for an operator keeps no other from its turn (S24)."""
+    step = draft.state.steps.get(name)
+    return step is not None and step.waits in (Waits.REPLY, Waits.RETRY)
 
 
 def _is(draft: Draft, name: str, *statuses: Status) -> bool:

@@ -315,7 +315,7 @@ class Draft:
         id = instance_id(saga.name, old.key, started)
         deadline = started + round(saga.deadline.total_seconds() * 1000)
         self.state = Instance(id, saga.name, old.key, saga.version, saga.graph.hash, started, deadline, old.digest, trace.begin(id))
-        for name, value in ({"seq": old.seq, "limit": MAX_DECISIONS} | given).items():
+        for name, value in ({"seq": old.seq, "limit": old.seq + 1 + MAX_DECISIONS, "early": list(old.early)} | given).items():
             setattr(self.state, name, value)
         self.data_changed = True
         self._model = None

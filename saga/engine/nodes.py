@@ -205,6 +205,8 @@ class AnyStep(Node, Generic[D]):
             raise DefinitionError(f'unknown= is "verify", "compensate" or "park", not {self.unknown!r}', self.where)
         if not (self.compensation is None or isinstance(self.compensation, Unset)):
             raise DefinitionError("compensation= is only ever None; write a compensation with @<step>.compensate", self.where)
+        if self.best_effort and self.unknown == "park":
+            raise DefinitionError(f'{self.name}: a best effort calls no operator, so it has no unknown="park"', self.where)
         if not (self.when is None or callable(self.when) or isinstance(self.when, Node | Unless)):
             raise DefinitionError(f"when= takes a function of the data, a step, or unless(step), not {self.when!r}", self.where)
 

@@ -54,7 +54,7 @@ def _with_kept(draft: Draft, given: Input) -> tuple[Draft, str, str]:
             return draft, "operator-refused", str(refused)
         except (ValidationError, UserCodeRaised) as error:
             return draft, "operator-refused", brief(error) if isinstance(error, ValidationError) else str(error)
-        if given.type not in GO_ON:
+        if given.type not in GO_ON or note == "early":
             return draft, note, ""
     if parked.reason == "limit":
         state.limit = state.seq + 1 + MAX_DECISIONS

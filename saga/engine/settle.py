@@ -27,6 +27,21 @@ def turn_back(draft: Draft, cause: Cause) -> None:
             give_up_verifying(draft, name, step.reason)
 
 
+def past_pivot(draft: Draft) -> bool:
+    """Is there only forward from here: did the pivot succeed, or, where it was skipped, did anything begin that comes after it?"""
+    steps, graph = draft.state.steps, draft.saga.graph
+    if any(name in steps and steps[name].status is Status.DONE for name in graph.pivots):
+        return True
+    after = [name for name in graph.after_pivot if name in steps and not graph.steps[name].best_effort]
+    return any(steps[name].status is not Status.SKIPPED for name in after)
+
+
+def pivot_is_out(draft: Draft) -> bool:
+    """Was the pivot begun? While it is not settled, its outcome decides which way the saga goes (S21)."""
+    steps = draft.state.steps
+    return any(name in steps and steps[name].status is not Status.SKIPPED for name in draft.saga.graph.pivots)
+
+
 def _only_begins_others(draft: Draft, name: str) -> bool:
     """The state of a mapped step as a whole: its iterations have states of their own."""
     return "/" not in name and isinstance(draft.step(name), Mapped)
