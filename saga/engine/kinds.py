@@ -236,6 +236,9 @@ class Chain(AnyStep[D], Generic[D]):
         self.command_class = reads(function, [saga.data], other.starts_on)
         self.compensation = None
 
+    def command_for(self, _action: Action) -> type[Any] | None:
+        return None  # nobody answers it
+
     def _kind(self) -> list[str]:
         return [f"starts {self.child.name}"]
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from saga.engine.decision import Input
 from saga.engine.draft import Draft, Ignored
-from saga.engine.kinds import Waiting
+from saga.engine.kinds import Mapped, Waiting
 from saga.engine.settle import give_up_verifying, missed, settle_unknown, turn_back
 from saga.engine.state import ACTION_OF, Action, Cause, Phase, Status, StepState, Waits, base_name, command_id
 from saga.engine.waits import remedied
@@ -75,7 +75,8 @@ class Reply:
         text, _, round = tail.partition("~")
         state = draft.state.steps.get(name)
         action = _ACTIONS.get(text)
-        if state is None or action is None:
+        whole = state is not None and "/" not in name and isinstance(draft.step(name), Mapped)  # its iterations have commands
+        if state is None or action is None or whole:
             raise Ignored("unmatched", f"no command {self.command!r} was sent")
         rounds = state.rounds(action)
         number = int(round) if round.isdecimal() and len(round) < 6 else 1
