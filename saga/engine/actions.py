@@ -21,10 +21,10 @@ from typing import Any, Final
 from saga.engine.decision import Input, Kind
 from saga.engine.definition import Saga
 from saga.engine.draft import Draft
-from saga.engine.kinds import Child, Wait
+from saga.engine.kinds import Child, Mapped, Wait
 from saga.engine.messages import CHILD_COMPLETED
 from saga.engine.settle import give_up_verifying, past_pivot, pivot_is_out, settle_unknown, turn_back
-from saga.engine.state import Action, Cause, Phase, Status, Waits
+from saga.engine.state import BY_HAND, Action, Cause, Phase, Status, Waits
 from saga.engine.waits import answer, is_open, keep_early, may_answer, wait_on, will_wait
 
 RETRY, RESUME, CANCEL = "saga.retry.v1", "saga.resume.v1", "saga.cancel.v1"
@@ -44,11 +44,10 @@ def retry(draft: Draft, _data: Mapping[str, Any]) -> str:
             wait_on(draft, name)
         elif step.status is Status.EXECUTING and draft.state.phase is Phase.COMPENSATING:
             draft.set(name, status=Status.UNKNOWN, waits=Waits.NOTHING)  # what will be undone is not tried again (S13)
-        elif step.answer in ("refused", "nothing"):
-            draft.fresh(name)
+        elif isinstance(draft.step(name), Mapped):
+            draft.set(name, waits=Waits.NOTHING)  # its turn comes again when not too many others are on their way (S17)
         else:
-            draft.set(name, first=step.attempt + 1)
-            draft.again(name)
+            draft.once_more(name)
     return "retried"
 
 
@@ -120,7 +119,8 @@ def skip(draft: Draft, data: Mapping[str, Any]) -> str:
         if not step.best_effort:
             turn_back(draft, Cause("refused", name, f"{data['who']} says that it never happened: {data['why']}"[:500]))
     else:
-        draft.set(name, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer="done", reason="")
+        said = BY_HAND if there.answer in ("refused", "nothing") else "done"
+        draft.set(name, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer=said, reason="")
         draft.receive(name, draft.read(name, _reply_class(step), result))
     return "skipped"
 

@@ -24,7 +24,7 @@ from saga.engine.decision import Input
 from saga.engine.draft import Draft, Ignored
 from saga.engine.kinds import Mapped, Waiting
 from saga.engine.settle import give_up_verifying, missed, settle_unknown, turn_back
-from saga.engine.state import ACTION_OF, Action, Cause, Phase, Status, StepState, Waits, base_name, command_id
+from saga.engine.state import ACTION_OF, BY_HAND, Action, Cause, Phase, Status, StepState, Waits, base_name, command_id
 from saga.engine.waits import remedied
 
 
@@ -134,6 +134,7 @@ def _done(draft: Draft, reply: Reply, state: StepState, believe: bool) -> None:
     earlier = reply.old_round and reply.action is Action.EXECUTE
     told_no = (
         earlier is not (state.answer == DONE_EARLIER)
+        or state.answer == BY_HAND
         or state.status is Status.REFUSED
         or (state.status is Status.COMPENSATED and state.answer == "nothing")
         or (state.status is Status.EXECUTING and state.answer == "refused")

@@ -21,9 +21,9 @@ def turn_back(draft: Draft, cause: Cause) -> None:
     for name, step in list(state.steps.items()):
         if step.status is Status.WAITING or (step.status is Status.EXECUTING and _only_begins_others(draft, name)):
             draft.set(name, status=Status.SKIPPED, waits=Waits.NOTHING, due=None, reason="the saga turned back")
-        elif step.status is Status.EXECUTING and (step.waits in (Waits.RETRY, Waits.OPERATOR) or _can_be_called_back(draft, name)):
+        elif step.status is Status.EXECUTING and (step.waits is not Waits.REPLY or _can_be_called_back(draft, name)):
             settle_unknown(draft, name, step.reason)
-        elif step.status is Status.VERIFYING and step.waits is Waits.OPERATOR and not step.answer:
+        elif step.status is Status.VERIFYING and step.waits in (Waits.OPERATOR, Waits.NOTHING) and not step.answer:
             give_up_verifying(draft, name, step.reason)
 
 

@@ -111,6 +111,8 @@ class Rules:
 
     def _operator(self, given: Input, decision: Decision) -> None:
         step = given.data.get("step", "")
+        if decision.note in ("duplicate", "unmatched"):
+            return
         if decision.note == "operator-refused":
             assert decision.ignored, "S30: an action was refused, and changed something"
             assert decision.detail, "S30: an action was refused without a reason"
@@ -122,7 +124,7 @@ class Rules:
             assert not past or self.kept, "S20: cancelled after the pivot"
             self.cancelled = self.cancelled or decision.note == "cancelled"
             self.cancelling = self.cancelling or decision.note == "cancelling"
-        elif given.type == "saga.skip.v1" and step in self.steps:
+        elif given.type == "saga.skip.v1" and step in self.steps and not any(o.kind == "deadletter" for o in decision.outputs):
             self._skip(step, bool(given.data.get("nothing")))
         elif given.type == "saga.retry.v1":
             self.cancelling = False

@@ -240,6 +240,22 @@ def test_s30_after_the_pivot_a_step_cannot_be_said_not_to_have_happened() -> Non
     assert run.operate("skip", step="z", result={}) == ["completed", "resumed"]
 
 
+def test_s15_what_was_done_by_hand_since_it_was_denied_and_is_done_after_all_is_a_contradiction() -> None:
+    run = past_pivot()
+    run.reply("z", "refused")
+    run.operate("skip", step="z", result={})
+    assert run.outcome == "completed"
+    assert run.reply("z") == ["deadletter contradiction"], "S15: done twice, and nobody hears of it"
+    run = started(PIVOT | {"y": Part(after=("p",))})
+    run.reply("a")
+    run.reply("p")
+    run.reply("z", "refused")
+    run.reply("y", "expired")
+    run.operate("skip", step="z", result={})
+    assert run.reply("z") == ["parked"]
+    assert run.parked == "contradiction"
+
+
 def test_s30_skip_of_a_compensation_says_that_it_was_done_by_hand() -> None:
     run = started(LINE)
     run.reply("a")
@@ -259,7 +275,9 @@ def test_s30_skip_after_a_contradiction_lets_stand_what_was_said_before() -> Non
     assert run.parked == "contradiction"
     assert run.reply("a", action="compensate") == []
     assert run.note == "kept"
-    assert run.operate("skip") == ["deadletter contradiction", "compensated", "resumed"]
+    run.operate("skip", step="a")
+    refused(run, "it is parked for what contradicts b, not for a; skip lets stand what was said before")
+    assert run.operate("skip", step="b") == ["deadletter contradiction", "compensated", "resumed"]
     (letter,) = [output for output in run.decisions[-1].outputs if isinstance(output, DeadLetter)]
     assert letter.given == late.to_json()
 

@@ -102,6 +102,26 @@ def test_s17_an_iteration_that_waits_for_an_operator_keeps_no_other_from_its_tur
     assert run.reply("m/0") == ["completed"]
 
 
+def test_s17_a_retry_sends_no_more_at_once_than_may_be() -> None:
+    run = started({"m": Part(items=3, at_once=1, unknown="park", attempts=1)})
+    while not run.parked:
+        run.timer()
+    assert run.retry() == ["execute m/0#2", "resumed"], "S17: a retry sent them all together"
+    assert run.reply("m/0") == ["execute m/1#2"]
+    assert run.operate("cancel") == []
+    assert run.reply("m/1") == ["parked"], "what waits for an operator still does, though a retry had let it be tried"
+    assert run.retry() == ["compensate m/0#1", "resumed"]
+
+
+def test_s17_a_retry_of_compensations_sends_no_more_at_once_than_may_be() -> None:
+    run = started({"m": Part(items=3, at_once=1), "z": Part(after=("m",))})
+    settle_all(run, 3)
+    run.reply("z", "refused")
+    settle_all(run, 3, "m", "refused", "compensate")
+    assert run.retry() == ["compensate m/0~2#1", "resumed"]
+    assert run.reply("m/0", action="compensate") == ["compensate m/1~2#1"]
+
+
 def test_s17_a_compensation_that_is_stuck_keeps_no_other_from_its_turn() -> None:
     run = started({"m": Part(items=3, at_once=1), "z": Part(after=("m",))})
     settle_all(run, 3)
