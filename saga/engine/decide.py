@@ -53,6 +53,8 @@ def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, no
     schedule = saga is not None and saga.schedule is not None and given.kind is Kind.START
     if given.identity and given.identity in state.seen and not schedule:  # a cron line may be as it was once before
         return _nothing(state, given, "duplicate")
+    if saga is not None and given.kind is Kind.START and _another_round(state, given):
+        return _start(saga, state, given, max(now, state.started + 1), state.key)
     if given.kind is Kind.START and not (schedule and digest(given.data) != state.digest):
         return _started_before(state, given)
     if schedule and not _may_change(state):
@@ -183,6 +185,13 @@ def _started_before(state: Instance, given: Input) -> Decision:
     what = "started" if state.live else str(state.phase)
     answer = Announce(f"saga.{what}.v1", f"{state.id}:{what}", _answer(state, about), state.trace)
     return _nothing(state, given, "repeated-start", "", (answer,))
+
+
+def _another_round(state: Instance, given: Input) -> bool:
+    """Does a parent try once more what had no effect, under a new command id as for any step (S19)?"""
+    was, now = (id.rpartition(":") for id in (state.parent, given.attributes.get("sagaparent", "")))
+    same_step = was[0] == now[0] and was[2].partition("~")[0] == now[2].partition("~")[0]
+    return state.phase is Phase.COMPENSATED and bool(state.parent) and same_step and was != now
 
 
 def _may_change(state: Instance) -> bool:

@@ -237,6 +237,7 @@ class Run:
             before is not None
             and before.get("ended") is not None
             and decision.input.kind is not Kind.PARENT
+            and "sagaparent" not in decision.input.attributes
             and before["phase"] != "early"
         ):
             assert decision.ignored, "I11: a decision after the end changed the instance"

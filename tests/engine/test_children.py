@@ -270,6 +270,23 @@ def test_s19_a_child_after_the_pivot_that_has_no_effect_parks_and_can_be_skipped
     assert parent.log[-1] == "c by hand"
 
 
+def test_s19_after_the_pivot_a_child_that_has_no_effect_is_tried_once_more_by_a_retry() -> None:
+    child_saga = make({"x": Part()}, name="child").saga
+    family, parent, _ = begun(make({"p": Part(pivot=True), "c": Part(after=("p",), child=child_saga)}).saga, child_saga)
+    parent.reply("p")
+    family.settle()
+    child = family.run("child", KEY)
+    child.reply("x", "refused")
+    family.settle()
+    assert parent.parked == "refused"
+    assert parent.retry() == [f"begin child {KEY}", "resumed"]
+    family.settle()
+    assert child.led[-2:] == ["started", "execute x#1"], "S19: its key is taken, and no retry ever helps"
+    assert child.reply("x") == ["completed", "answer done"]
+    family.settle()
+    assert parent.outcome == "completed"
+
+
 def test_s28_a_best_effort_child_that_fails_changes_nothing() -> None:
     child_saga = make({"x": Part()}, name="child").saga
     family, parent, child = begun(make({"c": Part(child=child_saga, best_effort=True), "z": Part(after=("c",))}).saga, child_saga)
