@@ -234,7 +234,8 @@ class AnyStep(Node, Generic[D]):
 
     def _once(self, there: object, what: str, function: Callable[..., Any]) -> None:
         if there is not None:
-            raise DefinitionError(f"{self.name} has a {what} (or compensation=None) already", where_of(function))
+            or_none = " (or compensation=None)" if what == "compensate" else ""
+            raise DefinitionError(f"{self.name} has a {what}{or_none} already", where_of(function))
 
 
 def types(command: Any) -> str:
