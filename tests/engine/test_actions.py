@@ -368,7 +368,6 @@ ACTIONS: dict[str, dict[str, Any]] = {
     "compensate": {},
     "skip": {"step": "b", "result": {"note": 7}},
     "edit": {"data": {"log": 7}},
-    "signal": {"type": "world.other.v1"},
 }
 
 
@@ -390,7 +389,18 @@ def test_s30_what_is_refused_leaves_kept_inputs_where_they_are(action: str) -> N
     assert run.retry() == ["completed", "resumed"]
 
 
-@pytest.mark.parametrize("action", [*ACTIONS, "retry", "resume"])
+def test_s29_a_signal_waits_its_turn_behind_what_is_kept() -> None:
+    parts = LINE | {"w": Part(after=("a",), waits="event"), "v": Part(after=("w",), waits="event", event="w")}
+    made, run = holding(parts)
+    run.event("w", "one")
+    assert run.operate("signal", type=event_for("w").__type__, data={"note": "two"}) == []
+    assert run.note == "kept"
+    made.broken.clear()
+    run.retry()
+    assert run.log == ["a", "w one", "v two"], "S29: a signal overtook what was kept"
+
+
+@pytest.mark.parametrize("action", [*ACTIONS, "retry", "resume", "signal"])
 def test_s30_nothing_is_done_to_what_has_ended(action: str) -> None:
     run = started({"a": Part()})
     run.reply("a")

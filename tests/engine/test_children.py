@@ -234,7 +234,7 @@ def test_s28_a_child_with_a_pivot_is_never_undone_and_its_parent_says_so() -> No
     child.reply("p")
     assert child.instance.keep_until is not None, "what is never undone is not kept for it"
     family.settle()
-    assert parent.reply("z", "refused") == ["compensated"]
+    assert parent.reply("z", "refused") == ["compensated", f"release {KEY}"]
     undo = Input(Kind.PARENT, UNDO, "u", "saga", "saga.requests:0:1", attributes={
         "sagaparent": "shop:k1:1:c:compensate", "sagasubject": child.instance.parent}, data={"saga": "child", "key": KEY})  # fmt: skip
     assert child.feed(undo) == ["answer refused"]
