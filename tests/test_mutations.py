@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations import MUTATIONS, ROOT, Mutation, applied, copied, found
+from tests.mutations import MUTATIONS, ROOT, Mutation, all_pass, applied, copied, found
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.rule)
@@ -19,7 +19,7 @@ def test_each_mistake_can_be_made_in_the_code_as_it_is(mutation: Mutation) -> No
 
 
 def test_a_mistake_that_cannot_be_made_is_told() -> None:
-    with pytest.raises(LookupError, match="stands 0 times in saga/engine/take.py, not once"):
+    with pytest.raises(LookupError, match=r"stands 0 times in saga/engine/take\.py, not once"):
         applied(MUTATIONS[0]._replace(file="take.py", old="no such line"), "another line")
 
 
@@ -31,4 +31,5 @@ def test_at_least_fifteen_rules_have_one() -> None:
 @pytest.mark.timeout(900)
 def test_each_mistake_is_found(tmp_path: Path) -> None:
     copied(tmp_path)
+    assert all_pass(tmp_path), "the tests that are named fail without any mistake"
     assert [mutation.rule for mutation in MUTATIONS if not found(mutation, tmp_path)] == []
