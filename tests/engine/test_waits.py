@@ -387,16 +387,17 @@ def test_s29_an_answer_whose_user_code_raises_is_kept() -> None:
 
 
 def test_s11_an_event_that_is_repeated_after_the_saga_began_anew_is_a_duplicate() -> None:
-    made = make({"w": Part(waits="event")})
+    made = make({"w": Part(waits="event"), "z": Part(after=("w",))})
     made.saga.renew(lambda data, _at: data.model_copy(update={"log": []}))
     run = Run(made.saga)
     run.start()
     first = run.instance.id
-    assert run.event("w", id="month-1") == ["completed", "started"]
+    assert run.event("w", id="month-1") == ["execute z#1"]
+    assert run.reply("z") == ["completed", "started"]
     assert run.instance.id != first
     assert run.event("w", id="month-1") == []
-    assert run.note == "duplicate", "S11: one event ended two runs"
-    assert run.event("w", id="month-2") == ["completed", "started"]
+    assert run.note == "duplicate", "S11: one event was taken by two runs"
+    assert run.event("w", id="month-2") == ["execute z#1"]
 
 
 def test_s07_an_event_for_the_next_run_of_a_saga_that_begins_anew_is_kept_for_it() -> None:
