@@ -21,7 +21,7 @@ FAILED_ONCE = {  # what went wrong: the seed that showed it
     "what an operator did by hand, since it was denied, was done after all and nobody heard of it": 1063,
     "skip of one step let stand a contradiction of another": 1555,
 }
-SEEDS = [*range(WALKS), *range(RICH, RICH + RICH_WALKS), *FAILED_ONCE.values()]
+SEEDS = sorted({*range(WALKS), *range(RICH, RICH + RICH_WALKS), *FAILED_ONCE.values()})
 
 
 class Walk:
