@@ -38,10 +38,11 @@ from saga.app import find_app
 from saga.config import Config
 from saga.connect import open_log
 from saga.engine.state import Instance, Status
+from saga.errors import Unavailable
 from saga.instances import instances
 from saga.log.base import Log, TopicPartition
 from saga.ops.publish import publish
-from services.stage.crew import FOLDER, ROOT, Crew, DemoFailed
+from services.stage.crew import BROKER, FOLDER, ROOT, Crew, DemoFailed
 from services.stage.findings import Finding, render
 from services.stage.log import choose_log, log_of, shown
 from services.stage.run import as_program, play
@@ -68,6 +69,7 @@ class Example(ABC):
         self.data = crew.folder / "data"
         self.under_way = asyncio.Event()  # set by the story: now something may be killed
         self.log: Log
+        self._app: App
         self._began = time.monotonic()
         self._ready: list[str] = []
 
@@ -90,8 +92,13 @@ class Example(ABC):
         print(f"{seconds // 60:02}:{seconds % 60:02}  {text}", flush=True)
 
     async def start(self, event: Event) -> None:
-        """Publish an event that starts a saga."""
-        await publish(self.log, self._app.book.sagas, event.__type__, event.model_dump(mode="json"))
+        """Publish an event that starts a saga. Again, if nobody knows whether it got through: a repetition changes nothing (S6)."""
+
+        async def published() -> bool:
+            await publish(self.log, self._app.book.sagas, event.__type__, event.model_dump(mode="json"))
+            return True
+
+        await self.until(published, lambda: f"{event.__type__} could not be published")
 
     async def typed(self, *command: str) -> None:
         """What a person types: `saga <command> --app <ours>`, in a process of its own. Raises DemoFailed if its exit code is not 0."""
@@ -100,8 +107,18 @@ class Example(ABC):
             raise DemoFailed(f"`saga {shlex.join(command)}` ended with exit code {code}")
 
     async def until(self, look: Callable[[], Awaitable[bool]], what: Callable[[], str], seconds: float = SETTLE_SECONDS) -> None:
-        """Wait until `await look()` holds. Raises DemoFailed with `what()` if it takes longer, or if a process ends by itself."""
-        await self.crew.until(look, seconds, what)
+        """Wait until `await look()` holds. Raises DemoFailed with `what()` if it takes longer, or if a process ends by itself.
+
+        The broker may be the one that was killed: while it cannot be reached, it does not hold.
+        """
+
+        async def holds() -> bool:
+            try:
+                return await look()
+            except Unavailable:
+                return False
+
+        await self.crew.until(holds, seconds, what)
 
     async def instances(self, saga: str) -> list[Instance]:
         """All instances of a saga that the journal remembers, as they are now."""
@@ -139,6 +156,10 @@ class Example(ABC):
 
         await self.until(all_ended, lambda: f"{ended} of {count} {saga} have an outcome")
 
+    def join(self, whole: Example) -> None:
+        """Play as a part of another one: on its log, with its app."""
+        self.log, self._app, self._began = whole.log, whole._app, whole._began
+
     # --- from beginning to end ----------------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -160,7 +181,7 @@ class Example(ABC):
         os.environ.update(self.crew.environment)  # what is imported here reads the same settings as the services do
         if self.crew.run(CLI, "topics", "apply", "--app", self.app, quiet=True) != 0:
             raise DemoFailed("the topics could not be created")
-        self._app: App = find_app(self.app, ROOT)
+        self._app = find_app(self.app, ROOT)
         async with self._opened():
             self._start_all()
             await self._all_ready()
@@ -223,7 +244,10 @@ class Example(ABC):
         await self.under_way.wait()
         self.crew.kill(victim)
         self.say(f"{victim} is killed with -9, and started again")
-        self.crew.again(victim)
+        if victim == BROKER:  # it takes its time, in which the story goes on
+            await asyncio.to_thread(self.crew.again, victim)
+        else:
+            self.crew.again(victim)
 
     @classmethod
     def env_file(cls, crew: Crew) -> None:
