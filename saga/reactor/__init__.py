@@ -1,6 +1,6 @@
 """Reactors: services that nobody commands. They listen to what others say, with Faust, and may say something themselves.
 
-    reactor = Reactor(Config.read(), "crm", folder=Path("data"), partitions=4)
+    reactor = FaustReactor(Config.read(), "crm", folder=Path("data"), partitions=4)
     reactor.listen("customer.events", heard({PlanChanged: on_changed, ChangeWithdrawn: on_withdrawn}))
     await reactor.run(stop)
 
@@ -8,7 +8,7 @@ It needs Faust, an extra (`pip install 'saga-kafka[reactors]'`), and Kafka, whic
 reactor does watches it: with `expect`, and a remedy for what is late.
 """
 
-from saga.reactor.reactor import Handler, React, Reactor, heard
+from saga.reactor.reactor import FaustReactor, Handler, React, heard
 from saga.reactor.table import Table
 
-__all__ = ["Handler", "React", "Reactor", "Table", "heard"]
+__all__ = ["FaustReactor", "Handler", "React", "Table", "heard"]

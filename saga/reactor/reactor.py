@@ -43,7 +43,7 @@ Handler = Callable[[Any, CloudEvent, int], Awaitable[None]]  # the event as its 
 logger = logging.getLogger(__name__)
 
 
-class Reactor:
+class FaustReactor:
     """One Faust app. `folder`: where Faust may keep files; `partitions`: of what it listens to, and so of its tables.
 
     `name` is its consumer group too: not the name of a participant, which has a group already.

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from saga.cloudevents import CloudEvent, iso_time
 from saga.config import Config
-from saga.reactor import Reactor
+from saga.reactor import FaustReactor
 from saga.runtime.codec import EVENTS
 from services.checkout.numbers import KEEP, TABLE, WINDOW, Row, by_window, count, decode_row, encode_row, row_of
 from services.checkout.outcomes import outcome_of
@@ -28,7 +28,7 @@ MAX_WINDOWS = 2_000  # in one answer
 class Numbers:
     """The table, and what is asked of it. A key is an event's id."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: FaustReactor) -> None:
         self._reactor = reactor
         self._table = reactor.table(TABLE)
         self._swept: dict[int, int] = {}  # partition → the window in which old rows last were taken out
@@ -97,7 +97,7 @@ async def analyse(stop: asyncio.Event) -> None:
     """Work until `stop` is set. Raises SagaError or OSError if Kafka or the address cannot be had."""
     from services import app as everything  # here, since it imports every example
 
-    reactor = Reactor(Config.read(), NAME, folder=SETTINGS.data, partitions=everything.partitions)
+    reactor = FaustReactor(Config.read(), NAME, folder=SETTINGS.data, partitions=everything.partitions)
     numbers = Numbers(reactor)
     reactor.listen(EVENTS, numbers.react)
     async with asyncio.TaskGroup() as parts:

@@ -7,7 +7,7 @@ import asyncio
 from saga import Store
 from saga.cloudevents import CloudEvent
 from saga.config import Config
-from saga.reactor import Reactor
+from saga.reactor import FaustReactor
 from saga.runtime.codec import EVENTS
 from services.checkout.mail import TABLES, Mailer, by_smtp
 from services.checkout.settings import SETTINGS, host_and_port
@@ -27,7 +27,7 @@ async def notify(stop: asyncio.Event) -> None:
         await asyncio.to_thread(mailer.handle, event)
 
     try:
-        reactor = Reactor(Config.read(), NAME, folder=SETTINGS.data, partitions=everything.partitions)
+        reactor = FaustReactor(Config.read(), NAME, folder=SETTINGS.data, partitions=everything.partitions)
         await asyncio.to_thread(mailer.prepare)
         reactor.listen(EVENTS, react)
         await reactor.run(stop)

@@ -14,7 +14,7 @@ from saga import Event, Store
 from saga.cloudevents import CloudEvent
 from saga.config import Config
 from saga.participate import participate
-from saga.reactor import Handler, Reactor, heard
+from saga.reactor import FaustReactor, Handler, heard
 from services.customer.crm import TABLES, apply, crm, prepare, withdraw
 from services.stage.example import data_folder, database
 from topics.customer import ChangeWithdrawn, CrmReverted, CrmUpdated, PlanChanged
@@ -51,7 +51,7 @@ async def run(stop: asyncio.Event) -> None:
     from services.customer import app  # here, since it imports this package's services
 
     store, config = Store(database("crm"), tables=TABLES), Config.read()
-    reactor = Reactor(config, LISTENER, folder=data_folder(), partitions=app.partitions)
+    reactor = FaustReactor(config, LISTENER, folder=data_folder(), partitions=app.partitions)
     reactor.listen("customer.events", heard(handlers(store)))
     try:
         await store.run(prepare)

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from saga.cloudevents import CloudEvent, iso_time
 from saga.config import Config
-from saga.reactor import Reactor, heard
+from saga.reactor import FaustReactor, heard
 from services.checkout.web import serve
 from services.customer.counts import REACTOR, TABLE, Row, by_plan, by_window
 from services.stage.example import data_folder
@@ -34,7 +34,7 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv=
 class Insights:
     """The table, what goes into it, and what it shows."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: FaustReactor) -> None:
         self._reactor = reactor
         self._table = reactor.table(TABLE)
 
@@ -80,7 +80,7 @@ async def run(stop: asyncio.Event) -> None:
     """Work until `stop` is set. Raises SagaError or OSError if Kafka or the address cannot be had."""
     from services.customer import app  # here, since it imports this package's services
 
-    reactor = Reactor(Config.read(), REACTOR, folder=data_folder(), partitions=app.partitions)
+    reactor = FaustReactor(Config.read(), REACTOR, folder=data_folder(), partitions=app.partitions)
     insights = Insights(reactor)
     reactor.listen(HEARS, heard({PlanChanged: insights.on_changed, ChangeWithdrawn: insights.on_withdrawn}))
     async with asyncio.TaskGroup() as parts:
