@@ -10,6 +10,7 @@ from services.chain.cashier import CLOSED_LATER, DECLINED
 from topics.chain import PurchaseWanted, RefundWanted
 
 CARD = "good"
+ANSWERED = 2  # rounds in which refunds are wanted: a person answers each, in a process of its own
 
 
 class Kind(StrEnum):
@@ -53,6 +54,6 @@ def shoppers(rounds: int, random: Random) -> Shoppers:
                 total = random.randrange(500, 20_000)
                 card = CARDS.get(kind, CARD)
                 purchases.append(PurchaseWanted(purchase_id=f"{who}-{nth}", customer_id=who, total=total, card=card))
-            if kind in REFUNDS:
+            if kind in REFUNDS and turn < ANSWERED:
                 refunds.append(RefundWanted(purchase_id=f"{who}-1", reason="does not fit"))
     return Shoppers(purchases, refunds)
