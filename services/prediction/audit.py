@@ -114,7 +114,10 @@ def _registry(books: Books) -> Finding:
         want = "released" if outcome == COMPLETED else "rolled back"
         if state != want:
             off.append(f"{version} is {state}, but its run is {outcome}")
-        if state == "released":
+        if state == "released" and files.run_of(version) not in books.models:
+            off.append(f"{version} is released, but its model is gone")
+            current, scores[version] = version, 0.0
+        elif state == "released":
             scores[version] = _score(version)
             if scores[version] < scores[current] - TOLERANCE:
                 off.append(f"{version} was released with {scores[version]:.3f}, though {current} has {scores[current]:.3f}")
