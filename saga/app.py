@@ -59,6 +59,7 @@ class App:
         listening = [reactor.name for reactor in reactors]
         if len(set(listening)) < len(listening):
             raise Misconfigured(f"two reactors have the same name: {sorted(listening)}")
+        self.sagas = tuple(sagas)  # as they were given; `book` has the schedules too
         self.book = Book(sagas)
         self.participants = {participant.name: participant for participant in participants}
         self.reactors = tuple(reactors)

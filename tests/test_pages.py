@@ -70,6 +70,7 @@ from saga import Saga
 
 checkout: Saga[Any, Any]
 """,
+    "docs/SEMANTICS.md": (ROOT / "tests/engine/before_semantics.py").read_text().replace("import START,", "import START, App,"),
 }
 AFTER = {"README.md": "checkout.check()\n"}
 

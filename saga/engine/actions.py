@@ -18,12 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from saga.engine.decision import Input, Kind
+from saga.engine.definition import Saga
 from saga.engine.draft import Draft
-from saga.engine.kinds import Child, Wait
+from saga.engine.kinds import Child, Mapped, Wait
 from saga.engine.messages import CHILD_COMPLETED
-from saga.engine.settle import give_up_verifying, settle_unknown, turn_back
-from saga.engine.state import Action, Cause, Phase, Status, Waits
-from saga.engine.waits import answer, is_open, may_answer, wait_on
+from saga.engine.settle import give_up_verifying, past_pivot, pivot_is_out, settle_unknown, turn_back
+from saga.engine.state import BY_HAND, Action, Cause, Phase, Status, Waits
+from saga.engine.waits import answer, is_open, keep_early, may_answer, wait_on, will_wait
 
 RETRY, RESUME, CANCEL = "saga.retry.v1", "saga.resume.v1", "saga.cancel.v1"
 COMPENSATE, SKIP, EDIT, SIGNAL = "saga.compensate.v1", "saga.skip.v1", "saga.edit.v1", "saga.signal.v1"
@@ -42,11 +44,10 @@ def retry(draft: Draft, _data: Mapping[str, Any]) -> str:
             wait_on(draft, name)
         elif step.status is Status.EXECUTING and draft.state.phase is Phase.COMPENSATING:
             draft.set(name, status=Status.UNKNOWN, waits=Waits.NOTHING)  # what will be undone is not tried again (S13)
-        elif step.answer in ("refused", "nothing"):
-            draft.fresh(name)
+        elif isinstance(draft.step(name), Mapped):
+            draft.set(name, waits=Waits.NOTHING)  # its turn comes again when not too many others are on their way (S17)
         else:
-            draft.set(name, first=step.attempt + 1)
-            draft.again(name)
+            draft.once_more(name)
     return "retried"
 
 
@@ -70,14 +71,11 @@ def _back(draft: Draft, cause: Cause) -> str:
     state, graph = draft.state, draft.saga.graph
     if state.phase is Phase.COMPENSATING:
         raise Refused("it compensates already")
-    pivots = [state.steps[name] for name in graph.pivots if name in state.steps]
-    if any(pivot.status is Status.DONE for pivot in pivots):
-        raise Refused("its pivot went through: from here there is only forward")
-    if pivots and len(pivots) == len(graph.pivots) and all(pivot.status is Status.SKIPPED for pivot in pivots):
-        raise Refused("it is past its pivot, which was skipped: from here there is only forward")
-    if any(pivot.status is not Status.SKIPPED for pivot in pivots):
-        stuck = any(pivot.waits is Waits.OPERATOR for pivot in pivots)
-        if stuck:
+    if past_pivot(draft):
+        how = "its pivot went through" if pivot_is_out(draft) else "it is past its pivot, which was skipped"
+        raise Refused(f"{how}: from here there is only forward")
+    if pivot_is_out(draft):
+        if any(name in state.steps and state.steps[name].waits is Waits.OPERATOR for name in graph.pivots):
             raise Refused("nobody knows whether its pivot happened; skip the pivot, with or without a result, or retry it")
         end_attempts(draft)
         state.cancelled = True
@@ -121,7 +119,8 @@ def skip(draft: Draft, data: Mapping[str, Any]) -> str:
         if not step.best_effort:
             turn_back(draft, Cause("refused", name, f"{data['who']} says that it never happened: {data['why']}"[:500]))
     else:
-        draft.set(name, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer="done", reason="")
+        said = BY_HAND if there.answer in ("refused", "nothing") else "done"
+        draft.set(name, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer=said, reason="")
         draft.receive(name, draft.read(name, _reply_class(step), result))
     return "skipped"
 
@@ -154,7 +153,28 @@ def signal(draft: Draft, data: Mapping[str, Any]) -> str:
                 raise Refused(f"{step.name} is answered by the role {' or '.join(roles)}, not by {role or 'nobody in particular'}")
             answer(draft, step, data.get("data"))
             return "signalled"
+    if any(will_wait(draft, step) for step in steps):
+        draft.read(steps[0].name, steps[0].event, data.get("data"))
+        if not keep_early(draft, _event(data)):
+            raise Refused(f"{len(draft.state.early)} events wait for their turn already; more are not kept")
+        return "early"
     raise Refused(f"{steps[0].name} does not wait {'any more' if steps[0].name in draft.state.steps else 'yet'}")
+
+
+def signalled(saga: Saga[Any, Any], given: Input) -> Input | None:
+    """The event that somebody says in place of a service, before its saga has started; None if this saga can wait for no such event."""
+    for step in saga.steps.values():
+        if isinstance(step, Wait) and step.event.__type__ == given.data.get("type") and not step.role:
+            try:
+                step.event.model_validate(given.data.get("data"))
+            except Exception:  # whatever a validator raises, it is no such event
+                return None
+            return _event(given.data)
+    return None
+
+
+def _event(said: Mapping[str, Any]) -> Input:
+    return Input(Kind.EVENT, said["type"], data=said.get("data"))
 
 
 Handler = Callable[[Draft, Mapping[str, Any]], str]

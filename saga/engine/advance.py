@@ -16,7 +16,7 @@ from saga.engine.draft import Draft, UserCodeRaised
 from saga.engine.family import end, start_other
 from saga.engine.kinds import Chain, Mapped, Waiting
 from saga.engine.nodes import AnyStep
-from saga.engine.state import UNSETTLED, Phase, Status, StepState, Waits, base_name, iteration
+from saga.engine.state import ACTION_OF, UNSETTLED, Phase, Status, StepState, Waits, base_name, iteration
 from saga.engine.waits import open_wait
 
 MOST_RUNS = 8  # that one decision may begin: more begin anew without waiting for anything
@@ -75,12 +75,15 @@ def _go_on(draft: Draft, step: Mapped[Any, Any, Any]) -> None:
     """Begin the next items of a mapped step, `at_once` of them on their way together; when all are settled, it is done (S17)."""
     steps, items = draft.state.steps, draft.state.steps[step.name].sent
     names = [iteration(step.name, index) for index in range(len(items))]
-    under_way = sum(name in steps and not _settled(draft, name) for name in names)
+    under_way = sum(_on_its_way(draft, name) for name in names)
     for name in names:
         if under_way >= step.at_once:
             break
         if name not in steps:
             draft.execute(name)
+            under_way += 1
+        elif _to_be_tried_again(draft, name):
+            draft.once_more(name)
             under_way += 1
     if all(_settled(draft, name) for name in names):
         draft.set(step.name, status=Status.DONE, answer="done")
@@ -88,7 +91,11 @@ def _go_on(draft: Draft, step: Mapped[Any, Any, Any]) -> None:
 
 def _back(draft: Draft) -> None:
     state, graph = draft.state, draft.saga.graph
-    if any(step.status in UNSETTLED for step in state.steps.values()):
+    unsettled = [name for name, step in state.steps.items() if step.status in UNSETTLED]
+    for name in unsettled:
+        if _to_be_tried_again(draft, name):
+            draft.once_more(name)
+    if unsettled:
         return
     parts: dict[str, list[str]] = {name: [] for name in graph.steps}
     for name in state.steps:
@@ -114,11 +121,17 @@ def _back(draft: Draft) -> None:
 def _undo(draft: Draft, step: AnyStep[Any], parts: list[str]) -> None:
     """Begin to compensate a step, or of a mapped one so many iterations as may be on their way together."""
     most = step.at_once if isinstance(step, Mapped) else 1
-    under_way = sum(_is(draft, part, Status.COMPENSATING) for part in parts)
+    under_way = sum(_on_its_way(draft, part) for part in parts)
     for part in parts:
-        if under_way < most and _to_undo(draft, part) and not _is(draft, part, Status.COMPENSATING):
+        if under_way >= most or not _to_undo(draft, part):
+            continue
+        if _to_be_tried_again(draft, part):
+            draft.once_more(part)
+        elif not _is(draft, part, Status.COMPENSATING):
             draft.begin(part, Status.COMPENSATING)
-            under_way += 1
+        else:
+            continue
+        under_way += 1
 
 
 def _to_undo(draft: Draft, name: str) -> bool:
@@ -138,6 +151,17 @@ def _settled(draft: Draft, name: str) -> bool:
     if step.status is Status.DONE or step.status is Status.SKIPPED:
         return True
     return draft.step(name).best_effort and step.status in (Status.REFUSED, Status.UNKNOWN)
+
+
+def _to_be_tried_again(draft: Draft, name: str) -> bool:
+    """Did an operator say so, of an iteration (see `actions.retry`)?"""
+    return _is(draft, name, *ACTION_OF) and draft.state.steps[name].waits is Waits.NOTHING
+
+
+def _on_its_way(draft: Draft, name: str) -> bool:
+    """Does it wait for a reply, or for its next attempt? What waits for an operator keeps no other from its turn (S24)."""
+    step = draft.state.steps.get(name)
+    return step is not None and step.waits in (Waits.REPLY, Waits.RETRY)
 
 
 def _is(draft: Draft, name: str, *statuses: Status) -> bool:

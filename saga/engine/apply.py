@@ -4,7 +4,8 @@
 reason why a fold gives the live state, byte for byte.
 
 A patch with an `id` begins another run under the same saga and key: the first one, or one that follows what had ended (a child that is
-undone, S28; a saga that begins anew when it is done). The numbers of decisions go on, everything else begins from its defaults.
+undone, S28; a saga that begins anew when it is done). The numbers of decisions go on, and what was seen stays known, since a repeat may
+come late (S11); everything else begins from its defaults.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from operator import attrgetter
 from typing import Any
 
 from saga.engine.decision import Decision, Kind
-from saga.engine.state import Instance, Phase, StepState, plain, restore
+from saga.engine.state import Instance, StepState, plain, restore
+
+SEEN_BEFORE = 1000  # so many identities a run takes over from the one before it under its key: repeats come within days, not years
 
 # What may change after the start; the rest of Instance is fixed by its first decision.
 _CHANGING = (
@@ -67,7 +70,7 @@ def apply(state: Instance | None, decision: Decision) -> Instance:
     before = state.seq if state is not None else 0
     assert decision.seq == before + 1, f"{decision.instance}: decision {decision.seq} follows {before}"
     if state is None or "id" in patch:
-        remembered = state.seen if state is not None and state.phase is Phase.EARLY else []
+        remembered = state.seen[-SEEN_BEFORE:] if state is not None else []
         state = Instance(**{name: patch[name] for name in _FIXED}, undoes=patch.get("undoes", ""), seen=remembered)
     state.seq = decision.seq
     for name in _CHANGING:

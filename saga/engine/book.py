@@ -68,7 +68,8 @@ class Book:
             for message in saga.messages():
                 if message.__type__ != SCHEDULED and (message is saga.starts_on or issubclass(message, Event | Refusal)):
                     topics[topic_of(message)] = None
-            answers |= {message.__type__ for message in saga.messages()[1:] if issubclass(message, Event | Refusal)}
+            messages = [message for step in saga.steps.values() for message in step.messages()]
+            answers |= {message.__type__ for message in messages if issubclass(message, Event | Refusal)}
         self._answers = frozenset(answers)
         self.topics = tuple(topics)  # of events that concern some saga
         self._known = self._answers | self._starts.keys() | self._waits.keys() | ACTIONS.keys() | PARENT_TYPES
@@ -146,6 +147,11 @@ class Book:
             if isinstance(step, Child | Chain) and step.child.name not in self.sagas:
                 raise Misconfigured(
                     f"{saga.name} starts {step.child.name} at {step.name} ({step.where}), which is not among the sagas of this app"
+                )
+            if isinstance(step, Child) and self.sagas[step.child.name].again is not None:
+                raise Misconfigured(
+                    f"{saga.name} waits for {step.child.name} at {step.name} ({step.where}), which begins anew and never ends; "
+                    "start it with starts= and do not wait, or let it have no renew"
                 )
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import Any
 
 from saga.engine import family, trace
+from saga.engine.actions import SIGNAL, signalled
 from saga.engine.apply import diff
 from saga.engine.decision import Announce, DeadLetter, Decision, Input, Kind, Output
 from saga.engine.definition import Saga
@@ -31,9 +32,10 @@ from saga.engine.draft import Draft
 from saga.engine.keys import problem_of
 from saga.engine.messages import UNDO
 from saga.engine.operate import operate
-from saga.engine.policy import KEEP_EARLY, MAX_DECISIONS, MAX_EARLY
+from saga.engine.policy import KEEP_EARLY, MAX_DECISIONS
 from saga.engine.state import Instance, Phase, Status, early_id, instance_id
 from saga.engine.take import digest, keep, try_take
+from saga.engine.waits import keep_early
 
 _NO_SAGA: Any = None  # a draft that only parks asks nothing of its definition
 
@@ -48,10 +50,15 @@ def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, no
         return _not_startable(saga, given, key)
     if state is None or state.phase is Phase.EARLY:
         return _before_start(saga, state, given, now, key)
-    if given.identity and given.identity in state.seen:
+    schedule = saga is not None and saga.schedule is not None and given.kind is Kind.START
+    if given.identity and given.identity in state.seen and not schedule:  # a cron line may be as it was once before
         return _nothing(state, given, "duplicate")
-    if given.kind is Kind.START and not _changes_schedule(saga, state, given):
+    if saga is not None and given.kind is Kind.START and _another_round(state, given):
+        return _start(saga, state, given, max(now, state.started + 1), state.key)
+    if given.kind is Kind.START and not (schedule and digest(given.data) != state.digest):
         return _started_before(state, given)
+    if schedule and not _may_change(state):
+        return _nothing(state, given, "repeated-start", "a run goes on; the next one comes as the schedule says by then")
     if given.kind is Kind.REPLY and not given.attributes["sagacommand"].startswith(state.id + ":"):
         return _nothing(state, given, "unmatched", "it answers another run")
     if given.kind is Kind.TIMER and state.parked is not None:
@@ -79,8 +86,12 @@ def _before_start(saga: Saga[Any, Any] | None, early: Instance | None, given: In
     if given.kind is Kind.START and saga is not None:
         return _start(saga, early, given, now, key)
     if given.kind is Kind.EVENT and saga is not None:
-        return _keep_stray(saga, early, given, now, key)
+        return _keep_stray(saga, early, given, given, now, key)
+    if given.kind is Kind.OPERATOR and given.type == SIGNAL and saga is not None and (said := signalled(saga, given)) is not None:
+        return _keep_stray(saga, early, given, said, now, key)
     if given.kind is Kind.TIMER and early is not None:
+        if early.ended is not None or given.data["due"] != early.deadline or now < early.deadline:
+            return _nothing(early, given, "void" if now >= early.deadline else "early")
         return _forget_strays(early, given, now)
     outputs: tuple[Output, ...] = ()
     if given.kind is Kind.PARENT and given.type == UNDO and "sagaparent" in given.attributes:
@@ -88,18 +99,21 @@ def _before_start(saga: Saga[Any, Any] | None, early: Instance | None, given: In
     return Decision("", 0, key, given, "unmatched", detail="no such instance", outputs=outputs)
 
 
-def _keep_stray(saga: Saga[Any, Any], early: Instance | None, given: Input, now: int, key: str) -> Decision:
+def _keep_stray(saga: Saga[Any, Any], early: Instance | None, given: Input, event: Input, now: int, key: str) -> Decision:
     """S7: an event that came before its start waits for it, for a limited time and up to a limited number."""
-    if early is not None and len(early.early) >= MAX_EARLY:
-        detail = f"{MAX_EARLY} events wait for the start of {saga.name} {key!r}; more are not kept"
-        return _nothing(early, given, "deadletter", "early-full", (DeadLetter("early-full", detail),))
-    state = early.copy() if early is not None else None
-    if state is None:
+    if early is None or early.ended is not None:  # what was given up is not gone yet: its numbers go on
         until = now + round(KEEP_EARLY.total_seconds() * 1000)
         state = Instance(early_id(saga.name, key), saga.name, key, saga.version, saga.graph.hash, now, until, digest="")
         state.phase = Phase.EARLY
-    state.early.append(given.to_json())
-    return _decision(early, Draft(_NO_SAGA, state, now), given, "early", "")
+        state.seq = early.seq if early is not None else 0
+        before = None
+    else:
+        before, state = early, early.copy()
+    draft = Draft(saga, state, now)
+    if not keep_early(draft, event):
+        detail = f"{len(state.early)} events wait for the start of {saga.name} {key!r}; more are not kept"
+        return _nothing(state, given, "deadletter", "early-full", (DeadLetter("early-full", detail),))
+    return _decision(before, draft, given, "early", "")
 
 
 def _forget_strays(early: Instance, given: Input, now: int) -> Decision:
@@ -173,11 +187,16 @@ def _started_before(state: Instance, given: Input) -> Decision:
     return _nothing(state, given, "repeated-start", "", (answer,))
 
 
-def _changes_schedule(saga: Saga[Any, Any] | None, state: Instance, given: Input) -> bool:
-    """Is it a schedule that is told of another cron line or policy, while no run of it goes on?"""
-    if saga is None or saga.schedule is None or not state.live or digest(given.data) == state.digest:
-        return False
-    return state.parked is None and any(step.status is Status.WAITING for step in state.steps.values())
+def _another_round(state: Instance, given: Input) -> bool:
+    """Does a parent try once more what had no effect, under a new command id as for any step (S19)?"""
+    was, now = (id.rpartition(":") for id in (state.parent, given.attributes.get("sagaparent", "")))
+    same_step = was[0] == now[0] and was[2].partition("~")[0] == now[2].partition("~")[0]
+    return state.phase is Phase.COMPENSATED and bool(state.parent) and same_step and was != now
+
+
+def _may_change(state: Instance) -> bool:
+    """May a schedule begin anew with another cron line or policy: does it wait for its next slot, and run nothing?"""
+    return state.live and state.parked is None and any(step.status is Status.WAITING for step in state.steps.values())
 
 
 def _answer(state: Instance, about: dict[str, Any]) -> dict[str, Any]:

@@ -158,6 +158,8 @@ class Saga(Generic[S, D]):
         pause: Pause[D] = Pause(self, name, caller(), self._links(after), options)
         if not (callable(until) or isinstance(until, timedelta)):
             raise DefinitionError(f"{name}: a pause takes a timedelta or a function of the data, not {until!r}", pause.where)
+        if isinstance(until, timedelta) and until <= timedelta(0):
+            raise DefinitionError(f"{name}: a pause must be more than nothing, not {until}", pause.where)
         pause.until = until
         return self._add(pause)
 
@@ -190,6 +192,9 @@ class Saga(Generic[S, D]):
         def add(function: Callable[[Slot], S]) -> Callable[[Slot], S]:
             reads(function, [Slot], self.starts_on)
             name = name_of(function).replace("_", "-")
+            if not name.isascii() or name != name.lower():
+                what = f"a schedule's name is its function's, and part of a saga's: lower-case ASCII letters; this one is {name!r}"
+                raise DefinitionError(what, where_of(function))
             if name in self.timetable:
                 raise DefinitionError(f"{self.name} has a schedule {name!r} already", where_of(function))
             self.timetable[name] = schedule, function
@@ -230,6 +235,11 @@ class Saga(Generic[S, D]):
         where = caller()
         if not (isinstance(event, type) and issubclass(event, Event)) or not event.__type__:
             raise DefinitionError(f"{self.name}: a wait takes an event class, not {event!r}", where)
+        if event.__type__ == self.starts_on.__type__:
+            what = (
+                f"{self.name} starts on {event.__type__}, so it cannot wait for it too: which of the two would one that comes be?"
+            )
+            raise DefinitionError(what, where)
         if within is not None and within <= timedelta(0):
             raise DefinitionError(f"{self.name}: within= must be more than nothing, not {within}", where)
         wait = Wait(self, name or snake(event.__name__), where, self._links(after), options, event)

@@ -215,6 +215,15 @@ class Draft:
         self.set(name, attempt=0, first=1, decided=self.now, answer="", reason="", **{ROUND_OF[action]: state.rounds(action) + 1})
         self.again(name)
 
+    def once_more(self, name: str) -> None:
+        """What an operator lets be tried again: another series of attempts, or another round of what was refused."""
+        state = self.state.steps[name]
+        if state.answer in ("refused", "nothing"):
+            self.fresh(name)
+        else:
+            self.set(name, first=state.attempt + 1)
+            self.again(name)
+
     def _question(self, name: str) -> Any:
         step, state = self.step(name), self.state.steps[name]
         if isinstance(step, Child):
@@ -315,7 +324,7 @@ class Draft:
         id = instance_id(saga.name, old.key, started)
         deadline = started + round(saga.deadline.total_seconds() * 1000)
         self.state = Instance(id, saga.name, old.key, saga.version, saga.graph.hash, started, deadline, old.digest, trace.begin(id))
-        for name, value in ({"seq": old.seq, "limit": MAX_DECISIONS} | given).items():
+        for name, value in ({"seq": old.seq, "limit": old.seq + 1 + MAX_DECISIONS, "early": list(old.early)} | given).items():
             setattr(self.state, name, value)
         self.data_changed = True
         self._model = None

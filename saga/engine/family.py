@@ -46,6 +46,8 @@ def end(draft: Draft, phase: Phase) -> None:
     cause = state.cause
     why = {} if cause is None else {"why": cause.why, "step": cause.step, "detail": cause.detail}
     draft.announce(str(phase), data=state.data, **why)
+    if draft.saga.again is None or phase is Phase.COMPENSATED:
+        state.early = []  # what came early for a step whose turn never came is late now: it is in the journal, and changes nothing
     if state.parent:
         draft.outputs.append(answer(state, state.parent))
     if phase is Phase.COMPLETED and state.parent and not draft.saga.graph.pivots:
@@ -113,9 +115,12 @@ def undo(draft: Draft, given: Input) -> str:
 def release(draft: Draft, given: Input) -> str:
     """The parent has ended: from now on this instance is kept like any other. Raises Ignored where it is already."""
     state = draft.state
-    if state.live or state.keep_until is not None or state.parent != given.attributes.get("sagaparent", ""):
+    if state.keep_until is not None or not state.parent or state.parent != given.attributes.get("sagaparent", ""):
         raise Ignored("after-end", "it is not kept for its parent")
-    _forget_later(draft)
+    if state.live:  # its parent did not wait for it; nobody is left to be answered
+        state.parent = ""
+    else:
+        _forget_later(draft)
     return "released"
 
 
@@ -125,11 +130,18 @@ def _forget_later(draft: Draft) -> None:
     state.keep_until = draft.now + round(draft.saga.remember.total_seconds() * 1000)
     for name, step in draft.saga.steps.items():
         there = state.steps.get(name)
-        if isinstance(step, Child) and there is not None and there.status is Status.DONE:
+        if isinstance(step, Child) and there is not None and _may_be_kept(there):
             id = draft.command_id(name, Action.EXECUTE)
             about = {"sagaparent": id, "traceparent": state.trace}
             key = there.sent["key"]
             draft.outputs.append(Request(RELEASE, f"{id}:released", key, {"saga": step.child.name, "key": key}, about))
+
+
+def _may_be_kept(step: StepState) -> bool:
+    """Was a child started, and not heard to have ended without effect? Then it may have completed, or will yet."""
+    if step.status is Status.COMPENSATED:
+        return step.answer == "skipped"
+    return step.status not in (Status.SKIPPED, Status.REFUSED)
 
 
 def _renew(draft: Draft) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from saga.engine.kinds import Child, Mapped, Waiting
+from saga.engine.kinds import Child, Mapped, Wait, Waiting
 from saga.engine.nodes import AnyStep, Node, Unless
 from saga.errors import DefinitionError
 
@@ -60,6 +60,8 @@ class Graph:
                 self._check_forward(step, side)
             else:
                 self._check_compensatable(step)
+        for name in self.after_pivot:
+            self._check_all_settled_before(self.steps[name])
 
     def _side(self, step: AnyStep[Any]) -> str:
         """Where a step stands: "pivot", "after" it, or "before" it (also where there is none). Raises DefinitionError for neither."""
@@ -82,8 +84,7 @@ class Graph:
         kind = "the pivot" if step.pivot else "after the pivot"
         if step.compensation_class is not None:
             raise DefinitionError(f"{step.name} is {kind}: it is never compensated, so it has no compensation", step.where)
-        if step.timeout is None and not isinstance(step, Child):
-            raise DefinitionError(f"{step.name} is {kind}: its command needs a time-out (the deadline does not end it)", step.where)
+        self._check_end(step, f"is {kind}")
         if step.best_effort and step.pivot:
             raise DefinitionError(
                 f"{step.name} is the pivot: the saga stands or falls with it, so it is no best effort", step.where
@@ -95,7 +96,26 @@ class Graph:
         if step.unknown == "verify" and step.finder is None:
             raise DefinitionError(f'{step.name}: unknown="verify" needs @{step.name}.verify', step.where)
 
+    def _check_end(self, step: AnyStep[Any], why: str) -> None:
+        """S4: where the deadline only alerts, each wait has an end of its own."""
+        if isinstance(step, Wait) and step.within is None:
+            raise DefinitionError(f"{step.name} {why}: it needs a within= (the deadline does not end it)", step.where)
+        if step.timeout is None and not isinstance(step, Child):
+            raise DefinitionError(f"{step.name} {why}: its command needs a time-out (the deadline does not end it)", step.where)
+
+    def _check_all_settled_before(self, step: AnyStep[Any]) -> None:
+        """What is after a pivot is never undone. So it must not begin, a pivot being skipped, while another step may still fail."""
+        for name, other in self.steps.items():
+            forward = name in self.after_pivot or other.best_effort or step.best_effort
+            if not (forward or name in self._above[step.name] or self.exclude(name, step.name)):
+                what = (
+                    f"{step.name} is after a pivot and is never undone, but {name} may fail when it has begun; put it after {name}"
+                )
+                raise DefinitionError(what, step.where)
+
     def _check_compensatable(self, step: AnyStep[Any]) -> None:
+        if step.best_effort and self.pivots and not any(step.name in self._above[pivot] for pivot in self.pivots):
+            self._check_end(step, "is a best effort that may outlast the pivot")
         if isinstance(step, Child) and not step.undoable and step.compensation is not None:
             what = f"{step.name}: {step.child.name} has a pivot, so it cannot be undone after it completed; say compensation=None"
             raise DefinitionError(what, step.where)

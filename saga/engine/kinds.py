@@ -75,6 +75,8 @@ class Mapped(AnyStep[D], Generic[D, I, C_co]):
     def define(self, function: Callable[[D, I], C_co]) -> Mapped[D, I, C_co]:
         """The rest of it, once its function is known."""
         super().__init__(self.saga, name_of(function), where_of(function), self._after, self._options)
+        if not callable(self.items):
+            raise DefinitionError(f"{self.name}: each takes a function that gives the items, not {self.items!r}", self.where)
         if not 1 <= self.at_once <= MAX_AT_ONCE:
             raise DefinitionError(f"at_once= is 1 to {MAX_AT_ONCE}, not {self.at_once}", self.where)
         self.command = function
@@ -233,6 +235,9 @@ class Chain(AnyStep[D], Generic[D]):
         self.command = function
         self.command_class = reads(function, [saga.data], other.starts_on)
         self.compensation = None
+
+    def command_for(self, _action: Action) -> type[Any] | None:
+        return None  # nobody answers it
 
     def _kind(self) -> list[str]:
         return [f"starts {self.child.name}"]

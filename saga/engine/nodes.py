@@ -205,6 +205,8 @@ class AnyStep(Node, Generic[D]):
             raise DefinitionError(f'unknown= is "verify", "compensate" or "park", not {self.unknown!r}', self.where)
         if not (self.compensation is None or isinstance(self.compensation, Unset)):
             raise DefinitionError("compensation= is only ever None; write a compensation with @<step>.compensate", self.where)
+        if self.best_effort and self.unknown == "park":
+            raise DefinitionError(f'{self.name}: a best effort calls no operator, so it has no unknown="park"', self.where)
         if not (self.when is None or callable(self.when) or isinstance(self.when, Node | Unless)):
             raise DefinitionError(f"when= takes a function of the data, a step, or unless(step), not {self.when!r}", self.where)
 
@@ -232,7 +234,8 @@ class AnyStep(Node, Generic[D]):
 
     def _once(self, there: object, what: str, function: Callable[..., Any]) -> None:
         if there is not None:
-            raise DefinitionError(f"{self.name} has a {what} (or compensation=None) already", where_of(function))
+            or_none = " (or compensation=None)" if what == "compensate" else ""
+            raise DefinitionError(f"{self.name} has a {what}{or_none} already", where_of(function))
 
 
 def types(command: Any) -> str:

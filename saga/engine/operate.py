@@ -45,6 +45,9 @@ def _with_kept(draft: Draft, given: Input) -> tuple[Draft, str, str]:
         what = "the pivot happened although the participant had denied it, and others are already compensated"
         return draft, "operator-refused", f"{what}; skip lets the denial stand"
     if given.type == SKIP and believe:
+        if given.data.get("step") not in (None, "", parked.step):
+            what = f"it is parked for what contradicts {parked.step}"
+            return draft, "operator-refused", f"{what}, not for {given.data['step']}; skip lets stand what was said before"
         draft.outputs.append(DeadLetter("contradiction", parked.detail, given=state.kept[0]))
         kept, believe, note = kept[1:], False, "skipped"
     elif given.type not in _KEPT_FIRST:
@@ -54,7 +57,7 @@ def _with_kept(draft: Draft, given: Input) -> tuple[Draft, str, str]:
             return draft, "operator-refused", str(refused)
         except (ValidationError, UserCodeRaised) as error:
             return draft, "operator-refused", brief(error) if isinstance(error, ValidationError) else str(error)
-        if given.type not in GO_ON:
+        if given.type not in GO_ON or note == "early":
             return draft, note, ""
     if parked.reason == "limit":
         state.limit = state.seq + 1 + MAX_DECISIONS

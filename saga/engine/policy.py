@@ -50,5 +50,6 @@ MAX_KEPT = 64  # S32: inputs kept for a parked instance
 MAX_KEPT_BYTES = 256 * 1024  # S32: of them all, but for the first, which is always kept: with the rest, a state stays near 1 MiB
 MAX_DECISIONS = 10_000  # S32: of one instance
 MAX_EARLY = 64  # S7: events that came before their start or step, of one instance
+MAX_EARLY_BYTES = 256 * 1024  # S7: of them all, but for the first, as of what is kept for an operator
 MAX_ITEMS = 1000  # S17: of one mapped step; each is a command with a state of its own, and a state has to fit in 1 MiB
 MAX_AT_ONCE = 100  # S17: so many commands of one mapped step may leave in one decision

@@ -22,9 +22,9 @@ from typing import Any
 
 from saga.engine.decision import Input
 from saga.engine.draft import Draft, Ignored
-from saga.engine.kinds import Waiting
+from saga.engine.kinds import Mapped, Waiting
 from saga.engine.settle import give_up_verifying, missed, settle_unknown, turn_back
-from saga.engine.state import ACTION_OF, Action, Cause, Phase, Status, StepState, Waits, base_name, command_id
+from saga.engine.state import ACTION_OF, BY_HAND, Action, Cause, Phase, Status, StepState, Waits, base_name, command_id
 from saga.engine.waits import remedied
 
 
@@ -75,7 +75,8 @@ class Reply:
         text, _, round = tail.partition("~")
         state = draft.state.steps.get(name)
         action = _ACTIONS.get(text)
-        if state is None or action is None:
+        whole = state is not None and "/" not in name and isinstance(draft.step(name), Mapped)  # its iterations have commands
+        if state is None or action is None or whole:
             raise Ignored("unmatched", f"no command {self.command!r} was sent")
         rounds = state.rounds(action)
         number = int(round) if round.isdecimal() and len(round) < 6 else 1
@@ -125,11 +126,15 @@ def take_reply(draft: Draft, given: Input, *, believe: bool = False) -> str:
 
 
 def _done(draft: Draft, reply: Reply, state: StepState, believe: bool) -> None:
-    if isinstance(draft.step(reply.step), Waiting) and state.status in (Status.REFUSED, Status.SKIPPED):
-        raise Ignored("late", f"{reply.step} is {state.status}")  # of a remedy nothing was said that this could contradict
+    if isinstance(draft.step(reply.step), Waiting):
+        if not draft.state.live:
+            raise Ignored("after-end")
+        remedied(draft, reply.step)
+        return
     earlier = reply.old_round and reply.action is Action.EXECUTE
     told_no = (
         earlier is not (state.answer == DONE_EARLIER)
+        or state.answer == BY_HAND
         or state.status is Status.REFUSED
         or (state.status is Status.COMPENSATED and state.answer == "nothing")
         or (state.status is Status.EXECUTING and state.answer == "refused")
@@ -140,9 +145,6 @@ def _done(draft: Draft, reply: Reply, state: StepState, believe: bool) -> None:
         raise Ignored("late", f"{reply.step} is {state.status}")
     if not draft.state.live:
         raise Ignored("after-end")
-    if isinstance(draft.step(reply.step), Waiting):
-        remedied(draft, reply.step)
-        return
     if state.status is Status.COMPENSATING:
         if state.succeeded:
             raise Ignored("late", f"{reply.step} is {state.status}")
@@ -175,18 +177,25 @@ def _failed(draft: Draft, reply: Reply, state: StepState) -> None:
 def _expired(draft: Draft, reply: Reply, state: StepState) -> None:
     """The participant no longer remembers whether it did it: unknown; where there is no way on, an operator (S11)."""
     _only_the_attempt_that_waits(reply, state)
+    why = "expired: the participant no longer remembers"
     if state.status is Status.EXECUTING and not draft.saga.graph.retriable(base_name(reply.step)):
-        settle_unknown(draft, reply.step, "expired: the participant no longer remembers")
-    else:
-        draft.set(
-            reply.step, waits=Waits.OPERATOR, due=None, answer="expired", reason="expired: the participant no longer remembers"
-        )
+        settle_unknown(draft, reply.step, why)
+    elif not _let_be(draft, reply, why):
+        draft.set(reply.step, waits=Waits.OPERATOR, due=None, answer="expired", reason=why)
 
 
 def _stuck(draft: Draft, reply: Reply, _state: StepState) -> None:
-    draft.set(
-        reply.step, waits=Waits.OPERATOR, due=None, answer=str(reply.outcome), reason=f"{reply.action} refused: {reply.reason}"
-    )
+    why = f"{reply.action} refused: {reply.reason}"
+    if not _let_be(draft, reply, why):
+        draft.set(reply.step, waits=Waits.OPERATOR, due=None, answer=str(reply.outcome), reason=why)
+
+
+def _let_be(draft: Draft, reply: Reply, why: str) -> bool:
+    """Whether a best effort happened is asked about, but no operator is called for it (S1)."""
+    if reply.action is Action.VERIFY and draft.step(reply.step).best_effort:
+        give_up_verifying(draft, reply.step, why)
+        return True
+    return False
 
 
 def _undone(draft: Draft, reply: Reply, state: StepState) -> None:
@@ -229,17 +238,18 @@ def attempt_failed(draft: Draft, name: str, why: str) -> None:
     """An attempt failed or timed out: the next one after a pause, or none (S13)."""
     state = draft.state.steps[name]
     action = ACTION_OF[state.status]
-    policy = draft.step(name).retry_for(action)
+    step = draft.step(name)
+    policy = step.retry_for(action)
     failures = state.attempt - state.first + 1
-    retriable = draft.saga.graph.retriable(base_name(name))
-    hurry = draft.state.phase is Phase.COMPENSATING or draft.state.deadline_over or draft.state.cancelled
+    retriable = draft.saga.graph.retriable(step.name)
+    hurry = draft.state.phase is Phase.COMPENSATING or draft.state.deadline_over or (draft.state.cancelled and step.pivot)
     given_up = action is Action.EXECUTE and not retriable and hurry
     if retriable or (failures < policy.attempts and not given_up):
         pause = policy.pause(failures, f"{draft.state.id}:{name}:{action}")
         draft.set(name, waits=Waits.RETRY, due=draft.now + pause, reason=why)
     elif action is Action.EXECUTE:
         settle_unknown(draft, name, why)
-    elif action is Action.VERIFY and draft.state.phase is Phase.COMPENSATING and not draft.step(name).pivot:
+    elif action is Action.VERIFY and not step.pivot and (step.best_effort or draft.state.phase is Phase.COMPENSATING):
         give_up_verifying(draft, name, why)
     else:
         draft.set(name, waits=Waits.OPERATOR, due=None, answer="", reason=f"{why} (after {failures} attempts)")

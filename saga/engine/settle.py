@@ -21,10 +21,25 @@ def turn_back(draft: Draft, cause: Cause) -> None:
     for name, step in list(state.steps.items()):
         if step.status is Status.WAITING or (step.status is Status.EXECUTING and _only_begins_others(draft, name)):
             draft.set(name, status=Status.SKIPPED, waits=Waits.NOTHING, due=None, reason="the saga turned back")
-        elif step.status is Status.EXECUTING and (step.waits in (Waits.RETRY, Waits.OPERATOR) or _can_be_called_back(draft, name)):
+        elif step.status is Status.EXECUTING and (step.waits is not Waits.REPLY or _can_be_called_back(draft, name)):
             settle_unknown(draft, name, step.reason)
-        elif step.status is Status.VERIFYING and step.waits is Waits.OPERATOR and not step.answer:
+        elif step.status is Status.VERIFYING and step.waits in (Waits.OPERATOR, Waits.NOTHING) and not step.answer:
             give_up_verifying(draft, name, step.reason)
+
+
+def past_pivot(draft: Draft) -> bool:
+    """Is there only forward from here: did the pivot succeed, or, where it was skipped, did anything begin that comes after it?"""
+    steps, graph = draft.state.steps, draft.saga.graph
+    if any(name in steps and steps[name].status is Status.DONE for name in graph.pivots):
+        return True
+    after = [name for name in graph.after_pivot if name in steps and not graph.steps[name].best_effort]
+    return any(steps[name].status is not Status.SKIPPED for name in after)
+
+
+def pivot_is_out(draft: Draft) -> bool:
+    """Was the pivot begun? While it is not settled, its outcome decides which way the saga goes (S21)."""
+    steps = draft.state.steps
+    return any(name in steps and steps[name].status is not Status.SKIPPED for name in draft.saga.graph.pivots)
 
 
 def _only_begins_others(draft: Draft, name: str) -> bool:

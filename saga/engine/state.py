@@ -73,6 +73,7 @@ ENDED = (Phase.COMPLETED, Phase.COMPENSATED)
 LIVE = (Phase.RUNNING, Phase.COMPENSATING)
 ACTION_OF = {Status.EXECUTING: Action.EXECUTE, Status.VERIFYING: Action.VERIFY, Status.COMPENSATING: Action.COMPENSATE}
 ROUND_OF = {Action.EXECUTE: "round", Action.VERIFY: "ask_round", Action.COMPENSATE: "undo_round"}
+BY_HAND = "done by hand"  # an operator said so of what had been denied; then it must not be done by its participant too
 UNSETTLED = (Status.EXECUTING, Status.VERIFYING)
 
 

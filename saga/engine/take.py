@@ -14,10 +14,11 @@ from saga.engine.advance import advance
 from saga.engine.decision import DeadLetter, Input, Kind
 from saga.engine.draft import Draft, Ignored, UserCodeRaised
 from saga.engine.keys import brief
+from saga.engine.messages import RELEASE
 from saga.engine.policy import MAX_KEPT, MAX_KEPT_BYTES
 from saga.engine.replies import Contradiction, attempt_failed, take_reply
 from saga.engine.schedules import Turn
-from saga.engine.settle import turn_back
+from saga.engine.settle import past_pivot, pivot_is_out, turn_back
 from saga.engine.state import Cause, Phase, Status, Waits
 from saga.engine.waits import take_event, time_over
 
@@ -63,8 +64,8 @@ def _take(draft: Draft, given: Input, believe: bool) -> str:
         note = take_reply(draft, given, believe=believe)
     elif given.kind is Kind.PARENT:
         note = family.TOLD[given.type](draft, given)
-        if not draft.state.live:
-            return note  # released: nothing else changes
+        if given.type == RELEASE:
+            return note  # nothing else changes
     elif not draft.state.live:
         raise Ignored("after-end")
     elif given.kind is Kind.EVENT:
@@ -75,7 +76,7 @@ def _take(draft: Draft, given: Input, believe: bool) -> str:
         note = _timer(draft, given.data["step"], given.data["due"])
     else:
         note = ACTIONS[given.type](draft, given.data)
-        if given.type not in GO_ON:
+        if given.type not in GO_ON or note == "early":
             return note
     if not draft.state.live:
         raise Ignored("after-end")  # whatever a late reply would have changed
@@ -90,6 +91,8 @@ def _begin(draft: Draft, given: Input) -> str:
         draft.put_data("", Turn())
         draft.announce("started")
         return "rescheduled"
+    if draft.state.phase is Phase.COMPENSATING:
+        return "started"  # an operator ended it while its start raised: nothing was done, and nothing is to be
     event = draft.call("", draft.saga.starts_on.model_validate, given.data)
     assert draft.saga.begin is not None
     draft.put_data("", draft.call("", draft.saga.begin, event))
@@ -123,9 +126,7 @@ def _deadline(draft: Draft) -> str:
     """S25: before the pivot the deadline turns the saga back; after it, it only alerts. S21: between, the pivot's outcome decides."""
     state = draft.state
     state.deadline_over = True
-    pivots = [state.steps[name] for name in draft.saga.graph.pivots if name in state.steps]
-    past = len(pivots) == len(draft.saga.graph.pivots) > 0 or any(pivot.status is not Status.SKIPPED for pivot in pivots)
-    if past and state.phase is Phase.RUNNING:
+    if state.phase is Phase.RUNNING and (past_pivot(draft) or pivot_is_out(draft)):
         end_attempts(draft)
         return "deadline"
     turn_back(draft, Cause("deadline", detail="the saga's deadline passed"))

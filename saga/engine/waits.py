@@ -13,10 +13,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+from pydantic import ValidationError
+
 from saga.engine.decision import DeadLetter, Input
 from saga.engine.draft import Draft, Ignored, UserCodeRaised
+from saga.engine.keys import brief
 from saga.engine.kinds import Pause, Wait, Waiting
-from saga.engine.policy import MAX_EARLY
+from saga.engine.policy import MAX_EARLY, MAX_EARLY_BYTES
 from saga.engine.settle import missed
 from saga.engine.state import Phase, Status, StepState, Waits
 
@@ -31,11 +35,15 @@ def open_wait(draft: Draft, step: Waiting[Any]) -> None:
     _begin_time(draft, step)
     if step.role:
         draft.announce("asked", step=step.name, role=step.role, answer=step.event.__type__, until=draft.state.steps[step.name].due)
-    for item in draft.state.early:
-        if item["type"] == step.event.__type__ and not step.role:
-            draft.state.early.remove(item)
-            _came(draft, step, draft.read(step.name, step.event, item.get("data")))
-            return
+    for item in [item for item in draft.state.early if item["type"] == step.event.__type__ and not step.role]:
+        draft.state.early.remove(item)
+        try:
+            event = draft.read(step.name, step.event, item.get("data"))
+        except ValidationError as error:  # it was valid when it was kept; what brings the step's turn now must not suffer for it
+            draft.outputs.append(DeadLetter("schema", brief(error), given=item))
+            continue
+        _came(draft, step, event)
+        return
 
 
 def take_event(draft: Draft, given: Input) -> str:
@@ -47,18 +55,28 @@ def take_event(draft: Draft, given: Input) -> str:
         if is_open(draft, step.name):
             _came(draft, step, draft.read(step.name, step.event, given.data))
             return "event"
-    if draft.state.phase is Phase.RUNNING and any(step.name not in draft.state.steps for step in steps):
-        return keep_early(draft, given)
-    raise Ignored("late", f"no step waits for {given.type} any more")
+    if not any(will_wait(draft, step) for step in steps):
+        raise Ignored("late", f"no step waits for {given.type} any more")
+    if keep_early(draft, given):
+        return "early"
+    detail = f"{len(draft.state.early)} events wait for their turn already; more are not kept"
+    draft.outputs.append(DeadLetter("early-full", detail))
+    return "deadletter"
 
 
-def keep_early(draft: Draft, given: Input) -> str:
-    """Keep an event until its start or its step (S7); where too many wait already, it is a dead letter, and can be redriven."""
-    if len(draft.state.early) >= MAX_EARLY:
-        draft.outputs.append(DeadLetter("early-full", f"{MAX_EARLY} events wait for their turn already; more are not kept"))
-        return "deadletter"
-    draft.state.early.append(given.to_json())
-    return "early"
+def will_wait(draft: Draft, step: Wait[Any, Any]) -> bool:
+    """Is this a step whose turn may still come? In a saga that begins anew, another run's turn comes too."""
+    ahead = step.name not in draft.state.steps or draft.saga.again is not None
+    return draft.state.phase is Phase.RUNNING and ahead and not step.role
+
+
+def keep_early(draft: Draft, event: Input) -> bool:
+    """Keep an event until its start or its step (S7). False where too many wait already: then it can only be redriven."""
+    early, item = draft.state.early, event.to_json()
+    if early and (len(early) >= MAX_EARLY or len(orjson.dumps([*early, item])) > MAX_EARLY_BYTES):
+        return False
+    early.append(item)
+    return True
 
 
 def answer(draft: Draft, step: Wait[Any, Any], data: Any) -> None:
@@ -102,9 +120,11 @@ def time_over(draft: Draft, name: str) -> str:
 
 
 def remedied(draft: Draft, name: str) -> None:
-    """The remedy was done: one more time for the event; unless the saga has turned back since, then nobody needs it any more."""
+    """The remedy was done: one more time for the event. Raises Ignored where nobody waits for the remedy any more."""
     step = draft.step(name)
     assert isinstance(step, Wait)
+    if draft.state.steps[name].status is not Status.EXECUTING:
+        raise Ignored("late", f"{name} is {draft.state.steps[name].status}")
     if draft.state.phase is Phase.COMPENSATING:
         draft.set(name, status=Status.SKIPPED, waits=Waits.NOTHING, due=None, reason="the saga turned back")
         return

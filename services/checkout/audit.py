@@ -18,6 +18,7 @@ from saga import SagaError
 from saga.config import Config
 from saga.connect import open_log
 from saga.engine.state import Instance, Phase
+from saga.ops.look import Journals
 from services.checkout.books import Books, read_books
 from services.checkout.mail import mail_name
 from services.checkout.numbers import Row, count
@@ -226,24 +227,23 @@ def _money_text(minor: int, currency: str) -> str:
     return ("−" if minor < 0 else "") + str(Money(minor=abs(minor), currency=currency))
 
 
-async def audit_now(config: Config, partitions: int, *, reactors: bool) -> list[Finding]:
+async def audit_now(config: Config, *, reactors: bool) -> list[Finding]:
     """Read all the books as they are now and check them."""
     log = open_log(config, "audit", make=False)
     await log.open()
     try:
+        partitions = len(await Journals(log).partitions())
         return audit(await read_books(SETTINGS, log, partitions, reactors=reactors), reactors=reactors)
     finally:
         await log.close()
 
 
 def main() -> int:
-    from services import app  # here, since that imports every example, and they may import this
-
     parser = argparse.ArgumentParser(prog="python -m services.checkout.audit", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--without-reactors", action="store_true", help="notification and analytics did not run")
     reactors = not parser.parse_args().without_reactors
     try:
-        findings = asyncio.run(audit_now(Config.read(), app.partitions, reactors=reactors))
+        findings = asyncio.run(audit_now(Config.read(), reactors=reactors))
     except SagaError as error:
         print(f"the books cannot be read: {error}", file=sys.stderr)
         return 2

@@ -69,6 +69,7 @@ class Example(ABC):
         self.data = crew.folder / "data"
         self.under_way = asyncio.Event()  # set by the story: now something may be killed
         self.log: Log
+        self._app: App
         self._began = time.monotonic()
         self._ready: list[str] = []
 
@@ -134,6 +135,10 @@ class Example(ABC):
 
         await self.until(all_ended, lambda: f"{ended} of {count} {saga} have an outcome")
 
+    def join(self, whole: Example) -> None:
+        """Play as a part of another one: on its log, with its app."""
+        self.log, self._app, self._began = whole.log, whole._app, whole._began
+
     # --- from beginning to end ----------------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -152,7 +157,7 @@ class Example(ABC):
         os.environ.update(self.crew.environment)  # what is imported here reads the same settings as the services do
         if self.crew.run(CLI, "topics", "apply", "--app", self.app, quiet=True) != 0:
             raise DemoFailed("the topics could not be created")
-        self._app: App = find_app(self.app, ROOT)
+        self._app = find_app(self.app, ROOT)
         async with self._opened():
             self._start_all()
             await self._all_ready()

@@ -1,4 +1,4 @@
-"""Builders for the engine's tests: a saga from a few words, and a run of it that checks itself at every step.
+"""One run of a saga for the engine's tests: it is told what happens, says what that leads to, and checks itself at every step.
 
     made = make({"pay": Part(), "ship": Part(after=("pay",), pivot=True, verify=True)})
     run = Run(made.saga)
@@ -6,169 +6,75 @@
     assert run.reply("pay") == ["execute ship#1"]
 
 What a step leads to is given as short texts: `<action> <step>#<attempt>` for a command (`~2` after the step for a second round), a word for
-what is told on saga.events, and `deadletter <reason>`.
+what is told on saga.events, `deadletter <reason>`, and what goes to another instance: `begin <saga> <key>`, `undo <key>`,
+`release <key>`, `answer <outcome>`.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from dataclasses import asdict
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
 
 import saga.engine.decide as decide_module
 from saga.engine.actions import RETRY
 from saga.engine.apply import apply, diff
 from saga.engine.decide import decide
-from saga.engine.decision import Announce, DeadLetter, Decision, Input, Kind, Output, Send, output_from_json
+from saga.engine.decision import Announce, DeadLetter, Decision, Input, Kind, Output, Request, Send, output_from_json
 from saga.engine.definition import Saga
-from saga.engine.kinds import Step
-from saga.engine.messages import PROTOCOL_TYPES, Command, Event, Refusal
-from saga.engine.nodes import START, Node
-from saga.engine.policy import Retry, Unknown
-from saga.engine.state import Instance, Waits
+from saga.engine.kinds import Child
+from saga.engine.messages import PROTOCOL_TYPES, RELEASE, UNDO
+from saga.engine.state import Instance, Waits, base_name
+from tests.engine.parts import (
+    DIAMOND,
+    FORK,
+    LINE,
+    PIVOT,
+    CannotSay,
+    CannotUndo,
+    Declined,
+    Did,
+    Do,
+    Find,
+    Made,
+    Ordered,
+    Part,
+    Undo,
+    Undone,
+    Work,
+    event_for,
+    make,
+)
+
+__all__ = [
+    "BEGAN",
+    "DIAMOND",
+    "FORK",
+    "LINE",
+    "PIVOT",
+    "CannotSay",
+    "CannotUndo",
+    "Declined",
+    "Did",
+    "Do",
+    "Find",
+    "Made",
+    "Ordered",
+    "Part",
+    "Run",
+    "Undo",
+    "Undone",
+    "Work",
+    "event_for",
+    "make",
+    "short",
+    "started",
+]
 
 BEGAN = 1_700_000_000_000  # ms: when every run begins
-
-
-class Ordered(Event, type="shop.ordered.v1"):
-    key: str
-    text: str = ""
-
-
-class Did(Event, type="work.did.v1"):
-    note: str = ""
-
-
-class Declined(Refusal, type="work.declined.v1"):
-    reason: str = ""
-
-
-class Do(Command[Did], service="work", refuses=(Declined,)):
-    step: str
-    text: str = ""
-
-
-class Undone(Event, type="work.undone.v1"):
-    pass
-
-
-class CannotUndo(Refusal, type="work.cannot-undo.v1"):
-    pass
-
-
-class Undo(Command[Undone], service="work", refuses=(CannotUndo,)):
-    step: str
-    text: str = ""
-
-
-class CannotSay(Refusal, type="work.cannot-say.v1"):
-    pass
-
-
-class Find(Command[Did], service="work", refuses=(CannotSay,)):
-    step: str
-
-
-class Work(BaseModel):
-    key: str
-    log: list[str] = []
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One step in a few words."""
-
-    after: tuple[str, ...] = ()
-    pivot: bool = False
-    undo: bool = True  # has a compensation (never one from the pivot on)
-    verify: bool = False
-    unknown: Unknown | None = None
-    timeout: float | None = 10  # seconds
-    attempts: int = 2
-
-
-@dataclass
-class Made:
-    """A saga, and what of its user code is broken now: "start", "<step>", "<step>.done", "<step>.compensate", "<step>.verify"."""
-
-    saga: Saga[Ordered, Work]
-    broken: set[str] = field(default_factory=set)
-    text: dict[str, str] = field(default_factory=dict)  # what a function puts into what it makes, to make it large
-
-
-class Broken(Exception):
-    """What broken user code raises."""
-
-
-def make(parts: Mapping[str, Part], *, name: str = "shop", version: int = 1, deadline: float = 3600) -> Made:
-    saga = Saga(name, version=version, starts_on=Ordered, key=_key, data=Work, deadline=timedelta(seconds=deadline))
-    made = Made(saga)
-    after_pivot: set[str] = set()
-    nodes: dict[str, Node] = {}
-
-    @saga.start
-    def begin(event: Ordered) -> Work:
-        return Work(key=event.key, text=_text(made, "start"))
-
-    for step_name, part in parts.items():
-        if any(parts[other].pivot or other in after_pivot for other in part.after):
-            after_pivot.add(step_name)
-        forward = part.pivot or step_name in after_pivot
-        nodes[step_name] = _add(made, step_name, part, tuple(nodes[other] for other in part.after), forward)
-    saga.check()
-    return made
-
-
-def _add(made: Made, name: str, part: Part, after: tuple[Node, ...], forward: bool) -> Node:
-    def command(_data: Work) -> Do:
-        return Do(step=name, text=_text(made, name))
-
-    def done(data: Work, _reply: Did) -> Work:
-        return data.model_copy(update={"log": [*data.log, name], "text": _text(made, f"{name}.done")})
-
-    def compensate(_data: Work, sent: Do) -> Undo:
-        assert sent.step == name, "the compensation was given another command than the one that was sent"
-        return Undo(step=name, text=_text(made, f"{name}.compensate"))
-
-    def verify(_data: Work, sent: Do) -> Find:
-        _text(made, f"{name}.verify")
-        return Find(step=sent.step)
-
-    command.__name__ = name
-    timeout = None if part.timeout is None else timedelta(seconds=part.timeout)
-    retry = Retry(attempts=part.attempts, first=timedelta(seconds=1))
-    options: dict[str, Any] = {} if part.undo or forward else {"compensation": None}
-    step: Step[Work, Do] = made.saga.step(
-        after=after or START, timeout=timeout, pivot=part.pivot, retry=retry, unknown=part.unknown, **options
-    )(command)
-    step.done(done)
-    if part.undo and not forward:
-        step.compensate(compensate)
-    if part.verify:
-        step.verify(verify)
-    return step
-
-
-def _key(event: Ordered) -> str:
-    return event.key
-
-
-def _text(made: Made, place: str) -> str:
-    if place in made.broken:
-        raise Broken(f"{place} is broken")
-    return made.text.get(place, "")
-
-
-LINE = {"a": Part(), "b": Part(after=("a",)), "c": Part(after=("b",))}
-FORK = {"a": Part(), "b": Part()}  # two branches, no join
-DIAMOND = {"a": Part(), "b": Part(after=("a",)), "c": Part(after=("a",)), "d": Part(after=("b", "c"))}
-PIVOT = {"a": Part(), "p": Part(after=("a",), pivot=True, verify=True), "z": Part(after=("p",))}
 
 
 class Run:
@@ -243,10 +149,26 @@ class Run:
         return self.feed(Input(Kind.TIMER, data={"step": "", "due": self.instance.deadline}))
 
     def retry(self, id: str = "") -> list[str]:
+        return self.operate(RETRY, id)
+
+    def operate(self, action: str, id: str = "", **said: Any) -> list[str]:
+        """An operator does something: `cancel`, `skip`, … with what belongs to it."""
         self._ids += 1
         self.now += 1
-        data = {"saga": "shop", "key": self.key, "who": "ann", "why": "fixed"}
-        return self.feed(Input(Kind.OPERATOR, RETRY, id or f"retry-{self._ids}", "cli", "saga.requests:0:9", data=data))
+        type = action if "." in action else f"saga.{action}.v1"
+        data = {"saga": "shop", "key": self.key, "who": "ann", "why": "fixed"} | said
+        return self.feed(Input(Kind.OPERATOR, type, id or f"operator-{self._ids}", "cli", "saga.requests:0:9", data=data))
+
+    def event(self, step: str, note: str = "", *, id: str = "", data: Any = None) -> list[str]:
+        """The event comes that this step waits for, or will."""
+        self._ids += 1
+        data = data if data is not None else {"key": self.key, "note": note}
+        origin = f"world.events:0:{self._ids}"
+        return self.feed(Input(Kind.EVENT, event_for(step).__type__, id or f"event-{self._ids}", "world", origin, data=data))
+
+    def answered(self, step: str, role: str = "boss", note: str = "") -> list[str]:
+        """A person answers the question of this step."""
+        return self.operate("signal", type=event_for(step).__type__, role=role, data={"note": note})
 
     def feed(self, given: Input) -> list[str]:
         before = self.state.to_json() if self.state is not None else None
@@ -268,6 +190,19 @@ class Run:
     @property
     def note(self) -> str:
         return self.decisions[-1].note
+
+    @property
+    def detail(self) -> str:
+        return self.decisions[-1].detail
+
+    @property
+    def outcome(self) -> str:
+        return str(self.instance.phase)
+
+    @property
+    def log(self) -> list[str]:
+        """What the saga's data says has happened, in order."""
+        return list(self.instance.data["log"])
 
     @property
     def led(self) -> list[str]:
@@ -298,29 +233,43 @@ class Run:
             expected = draft.to_json() | {"seq": live.seq, "seen": live.seen}
             assert _bytes(expected) == _bytes(live.to_json()), "S31: applying gives another state than deciding made"
         assert decision.seq == (before or {}).get("seq", 0) + 1, "I6: the numbers of decisions have a gap"
-        if before is not None and before.get("ended") is not None:
+        if (
+            before is not None
+            and before.get("ended") is not None
+            and decision.input.kind is not Kind.PARENT
+            and "sagaparent" not in decision.input.attributes
+            and before["phase"] != "early"
+        ):
             assert decision.ignored, "I11: a decision after the end changed the instance"
             assert not any(isinstance(output, Send) for output in decision.outputs), "I11: a command after the end"
         self.state = live
-        check_waits(live)
+        check_waits(live, self.saga)
 
 
-def check_waits(state: Instance) -> None:
+def check_waits(state: Instance, saga: Saga[Any, Any] | None) -> None:
     """P5: it ended, or is parked with a reason, or waits for something that will come: each wait has an end (S4)."""
+    if state.phase == "early":
+        assert state.ended is not None or state.next_timer() is not None, "S7: what came early is kept for ever"
+        return
     if not state.live:
         assert state.ended is not None, "an outcome without a time"
-        assert state.keep_until is not None, "an outcome without a time until which it is remembered"
+        kept_for_parent = state.parent and state.phase == "completed"
+        assert state.keep_until is not None or kept_for_parent, "an outcome without a time until which it is remembered"
+        assert not state.early, "S7: what ended keeps events that it will never need"
         assert state.parked is None, "I11: parked after the end"
         return
     if state.parked is not None:
         assert state.parked.reason, "P5: parked without a reason"
         assert state.next_timer() is None, "S29: timers stand still while an instance is parked"
         return
-    waiting = [step for step in state.steps.values() if step.waits in (Waits.REPLY, Waits.RETRY)]
-    assert waiting, f"P5: it neither moves nor waits nor is parked: {state.steps}"
+    moving = (Waits.REPLY, Waits.RETRY, Waits.EVENT)
+    assert any(step.waits in moving for step in state.steps.values()), (
+        f"P5: it neither moves nor waits nor is parked: {state.steps}"
+    )
     for name, step in state.steps.items():
-        if step.waits in (Waits.REPLY, Waits.RETRY):
-            ends = step.due is not None or (not state.deadline_over and step.status == "executing")
+        if step.waits in moving:
+            child = saga is not None and isinstance(saga.steps[base_name(name)], Child)  # it has a deadline of its own
+            ends = child or step.due is not None or (not state.deadline_over and step.status in ("executing", "waiting"))
             assert ends, f"S4: {name} waits for ever"
         else:
             assert step.due is None, f"S26: {name} has settled and still has a timer"
@@ -335,6 +284,11 @@ def short(output: Output) -> str:
             return output.type.split(".")[1]
         case DeadLetter():
             return f"deadletter {output.reason}"
+        case Request():
+            if "sagacommand" in output.attributes:
+                return f"answer {output.attributes['sagaoutcome']}"
+            words = {UNDO: "undo", RELEASE: "release"}
+            return f"{words.get(output.type) or 'begin ' + output.attributes['sagachild']} {output.key}"
     return output.kind
 
 

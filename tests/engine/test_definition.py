@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from saga.engine import definition, messages, policy
+from saga.engine import definition, messages, nodes, policy
 from saga.engine.definition import Saga, hours
 from saga.engine.graph import difference
 from saga.engine.kinds import Step
 from saga.engine.nodes import START
 from saga.errors import DefinitionError
-from tests.engine import kit
+from tests.engine import parts
 from tests.engine.kit import DIAMOND, LINE, PIVOT, Do, Ordered, Part, Undo, Work, make
 
 HERE = Path(__file__).parent
@@ -38,7 +38,9 @@ def blocks() -> dict[str, str]:
 def surroundings() -> dict[str, Any]:
     """What a block can use: a saga with one step, another saga's step, and all messages."""
     saga = _saga("shop")
-    names: dict[str, Any] = {name: value for module in (kit, messages, definition, policy) for name, value in vars(module).items()}
+    names: dict[str, Any] = {
+        name: value for module in (parts, messages, definition, nodes, policy) for name, value in vars(module).items()
+    }
 
     class Other(Work):
         pass

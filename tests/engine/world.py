@@ -11,7 +11,7 @@ from random import Random
 
 from saga.engine.decision import Input, Kind, Send
 from saga.engine.messages import PROTOCOL_TYPES
-from tests.engine.kit import CannotSay, CannotUndo, Declined, Did, Undone
+from tests.engine.kit import CannotSay, CannotUndo, Declined, Did, Undone, event_for
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Participants:
     did: Counter[str] = field(default_factory=Counter)  # effects, by execute command id
     undid: Counter[str] = field(default_factory=Counter)
     _failures: int = 0
+    _happened: int = 0
 
     def take(self, send: Send) -> Input:
         if send.command not in self.inbox:
@@ -66,7 +67,13 @@ class Participants:
         echoed = {"sagacommand": send.command, "sagaoutcome": outcome, "sagaattempt": str(send.attempt)}
         return Input(Kind.REPLY, type, id, "work", "work.events:0:1", data={}, attributes=echoed)
 
+    def happen(self, key: str, name: str) -> Input:
+        """The event that a step waits for; somebody publishes it, whoever waits."""
+        self._happened += 1
+        id = f"happened-{name}-{self._happened}"
+        return Input(Kind.EVENT, event_for(name).__type__, id, "world", "world.events:0:1", data={"key": key})
+
     def effects(self, step: str) -> int:
         """Done minus undone, over all rounds of a step."""
-        mine = [command for command in self.did if command.split(":")[3] == step]
+        mine = [command for command in self.did if command.split(":")[3] == step]  # `step` may be an iteration
         return sum(self.did[command] - self.undid[command] for command in mine)

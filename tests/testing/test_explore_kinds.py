@@ -197,7 +197,7 @@ def test_an_engine_that_takes_a_remedy_for_a_step_is_found(monkeypatch: pytest.M
 
 def test_an_engine_that_drops_what_comes_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "saga.engine.decide._keep_stray", lambda _saga, _early, given, _now, key: Decision("", 0, key, given, "unmatched")
+        "saga.engine.decide._keep_stray", lambda _saga, _early, given, _event, _now, key: Decision("", 0, key, given, "unmatched")
     )
     report = explore(awaiting(), start=STARTED, faults=1)
     assert any("before its turn" in fault for failure in report.failures for fault in failure.faults), str(report)
