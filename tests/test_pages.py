@@ -64,7 +64,6 @@ from saga import Participant, Store
 
 payment, TABLES = Participant("payment"), MetaData()
 """,
-    "docs/examples/nightly.md": "",
     "docs/PICTURES.md": """
 from typing import Any
 from saga import Saga
@@ -193,7 +192,7 @@ def parsed(words: list[str]) -> str:
 
 def test_every_target_of_make_is_one() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    targets |= {f"demo-{demo.parent.name}" for demo in (ROOT / "services").glob("*/demo.py")} | {"demo-NAME"}  # any of them
+    targets |= {f"demo-{demo.parent.name}" for demo in (ROOT / "services").glob("*/demo.py")}
     named = {(place, word) for place, words in commands() if words[0] == "make" for word in words[1:] if "=" not in word}
     assert {word for _, word in named} >= {"demo", "test", "bench"}
     assert [place for place, word in named if word not in {*targets, "demo-NAME"}] == []
