@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import shlex
 import sys
@@ -250,6 +251,7 @@ def main(example: type[Example]) -> int:
     parser.add_argument("--stop", action="store_true", help="stop what was left up, and remove it")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where everything is made, and removed (default: .demo)")
     asked = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # while the broker is killed it says so many times a second
     keep, folder = asked.keep or os.environ.get("KEEP") == "1", asked.folder.resolve()
     seed = asked.seed if asked.seed is not None else int.from_bytes(os.urandom(3))
 
