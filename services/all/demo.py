@@ -11,6 +11,7 @@ import asyncio
 import sys
 from typing import ClassVar
 
+from services.chain.demo import Chain
 from services.checkout.example import Checkout
 from services.nightly.demo import Nightly
 from services.pipeline.demo import Pipeline
@@ -18,7 +19,7 @@ from services.prediction.demo import Predictions
 from services.stage.example import Example, main
 from services.stage.findings import Finding
 
-PARTS: tuple[type[Example], ...] = (Checkout, Nightly, Pipeline, Predictions)
+PARTS: tuple[type[Example], ...] = (Checkout, Nightly, Pipeline, Predictions, Chain)
 
 
 class All(Example):
