@@ -86,6 +86,10 @@ class Example(ABC):
         """Environment variables for all processes, besides SAGA_… and EXAMPLE_DATA, the folder of their databases."""
         return {}
 
+    def running(self) -> Mapping[str, tuple[str, ...]]:
+        """The processes of this run, module and arguments by name."""
+        return self.processes
+
     # --- what a story may do ------------------------------------------------------------------------------------------------------------
 
     def say(self, text: str) -> None:
@@ -203,9 +207,10 @@ class Example(ABC):
             await self.log.close()
 
     def _start_all(self) -> None:
-        names = ", ".join(self.processes)
+        running = self.running()
+        names = ", ".join(running)
         self.say(f"starting {names} and two orchestrators")
-        for name, module in self.processes.items():
+        for name, module in running.items():
             self.crew.start(name, *module)
         for name, port in zip(ORCHESTRATORS, free_ports(len(ORCHESTRATORS)), strict=True):
             address = f"127.0.0.1:{port}"
