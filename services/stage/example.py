@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import shlex
 import sys
@@ -84,6 +85,10 @@ class Example(ABC):
     def settings(self) -> dict[str, str]:
         """Environment variables for all processes, besides SAGA_… and EXAMPLE_DATA, the folder of their databases."""
         return {}
+
+    def running(self) -> Mapping[str, tuple[str, ...]]:
+        """The processes of this run, module and arguments by name."""
+        return self.processes
 
     # --- what a story may do ------------------------------------------------------------------------------------------------------------
 
@@ -202,9 +207,10 @@ class Example(ABC):
             await self.log.close()
 
     def _start_all(self) -> None:
-        names = ", ".join(self.processes)
+        running = self.running()
+        names = ", ".join(running)
         self.say(f"starting {names} and two orchestrators")
-        for name, module in self.processes.items():
+        for name, module in running.items():
             self.crew.start(name, *module)
         for name, port in zip(ORCHESTRATORS, free_ports(len(ORCHESTRATORS)), strict=True):
             address = f"127.0.0.1:{port}"
@@ -275,6 +281,7 @@ def main(example: type[Example]) -> int:
     parser.add_argument("--stop", action="store_true", help="stop what was left up, and remove it")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where everything is made, and removed (default: .demo)")
     asked = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # while the broker is killed it says so many times a second
     keep, folder = asked.keep or os.environ.get("KEEP") == "1", asked.folder.resolve()
     seed = asked.seed if asked.seed is not None else int.from_bytes(os.urandom(3))
 
