@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 from sqlalchemy import Row, Table, create_engine, select
 
 from saga.engine.state import Instance
@@ -120,7 +120,8 @@ def came_back(events: Sequence[Row[Any]], restarts: Sequence[Instance]) -> Findi
 
 def scaled(events: Sequence[Row[Any]], rows: Sequence[Row[Any]], scales: Sequence[Instance]) -> Finding:
     """More workers than the fewest ran at once; now the fewest do."""
-    at_once, most = set(), 0
+    most = 0
+    at_once: set[tuple[str, str]] = set()
     for event in events:
         if event.name.startswith("worker-"):
             at_once = (

@@ -91,7 +91,7 @@ class Platform(Example):
 
     async def _so_many_workers(self, count: int) -> None:
         async def up() -> bool:
-            workers = [row.state for row in wanted() if row.name.startswith("worker-")]
+            workers: list[str] = [row.state for row in wanted() if row.name.startswith("worker-")]
             return workers == ["up"] * count
 
         await self.until(up, lambda: f"there should be {count} workers; {_processes(wanted())}")
@@ -101,13 +101,13 @@ class Platform(Example):
         victim = self.random.choice([row for row in wanted() if row.name.startswith("worker-")])
         os.kill(victim.pid, signal.SIGKILL)
         self.say(f"{victim.name} (process {victim.pid}) is killed with -9")
-        pid = victim.pid
+        pid: int = victim.pid
 
         async def back() -> bool:
             nonlocal pid
             found = [row for row in wanted() if (row.version, row.name) == (victim.version, victim.name) and row.state == "up"]
             pid = found[0].pid if found else victim.pid
-            return pid != victim.pid
+            return bool(pid != victim.pid)
 
         await self.until(back, lambda: f"{victim.name} was not started again; {_processes(wanted())}")
         self.say(f"{victim.name} runs again (process {pid})")
@@ -117,7 +117,7 @@ class Platform(Example):
 
         async def quiet() -> bool:
             settled = not any(state.live for state in await self.instances())
-            return settled and undone(self.data) == 0 and {row.state for row in wanted()} == {"up"}
+            return settled and undone(self.data) == 0 and all(row.state == "up" for row in wanted())
 
         await self.until(quiet, lambda: f"it does not come to rest; {_processes(wanted())}")
         self.say(f"{users.accepted} jobs were accepted")

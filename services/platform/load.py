@@ -11,6 +11,7 @@ from services.platform.addresses import current, place, run_folder
 
 CALM_SECONDS = 0.4  # between two jobs
 CROWD = 45  # so many jobs wait while a crowd is there
+TOGETHER = 5  # of a crowd, who come at once
 AGAIN_SECONDS = 0.1
 ANSWER_SECONDS = 5.0
 
@@ -29,22 +30,26 @@ class Users:
         async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS) as http:
             with self._noted.open("a", encoding="utf-8") as noted:
                 while not self.leaving.is_set():
-                    if not self.crowd or await self._waiting(http) > CROWD:
-                        await asyncio.sleep(CALM_SECONDS)
-                    job = f"job-{self.accepted:05}"
-                    await self._insist(http, job)
-                    self.accepted += 1
-                    noted.write(f"{job}\n")
+                    many = self.crowd and await self._waiting(http) < CROWD
+                    jobs = [f"job-{self.accepted + number:05}" for number in range(TOGETHER if many else 1)]
+                    await asyncio.gather(*(_insist(http, job) for job in jobs))
+                    self.accepted += len(jobs)
+                    noted.writelines(f"{job}\n" for job in jobs)
                     noted.flush()
+                    if not many:
+                        await asyncio.sleep(CALM_SECONDS)
 
     async def _waiting(self, http: httpx.AsyncClient) -> int:
         answer = await _asked(http, "store", "/load", {})
         return int(answer.json()["waiting"]) if answer is not None else 0
 
-    async def _insist(self, http: httpx.AsyncClient, job: str) -> None:
-        """Whoever got no answer gives the same job again: under the same name it is the same job."""
-        while await _asked(http, "web", "/order", {"job": job}) is None:
-            await asyncio.sleep(AGAIN_SECONDS)
+
+async def _insist(http: httpx.AsyncClient, job: str) -> None:
+    """Whoever got no answer gives the same job again: under the same name it is the same job."""
+    while True:
+        if await _asked(http, "web", "/order", {"job": job}) is not None:
+            return
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def _asked(http: httpx.AsyncClient, name: str, path: str, what: dict[str, str]) -> httpx.Response | None:

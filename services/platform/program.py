@@ -28,7 +28,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 RUNS_ALREADY = 75  # exit codes as in sysexits.h: EX_TEMPFAIL
 JOB_SECONDS = 0.2  # what a job takes: it waits for something outside, as most do
@@ -49,6 +49,13 @@ WHERE n = (SELECT n FROM jobs WHERE done IS NULL AND lease < :now ORDER BY n LIM
 Call = Callable[[dict[str, Any]], Any]
 
 
+class Folders(NamedTuple):
+    """Where the programs of this version say that they run, and the database of its store, which all versions share."""
+
+    run: Path
+    data: Path
+
+
 class Unready(Exception):
     """It cannot work, for this reason."""
 
@@ -56,8 +63,8 @@ class Unready(Exception):
 class Store:
     """Keeps jobs in SQLite. A job is given to one worker at a time, and its effect is written once, whoever says so how often."""
 
-    def __init__(self, run: Path, data: Path) -> None:
-        self._data = data
+    def __init__(self, folders: Folders) -> None:
+        self._data = folders.data
         self._seen: dict[str, float] = {}
         with self._begun() as connection:
             connection.executescript("PRAGMA journal_mode=WAL;" + JOBS)
@@ -114,8 +121,8 @@ class _Begun:
 class Web:
     """The front: shows a page, and takes jobs. It needs the store of its own version, and its page."""
 
-    def __init__(self, run: Path, data: Path) -> None:
-        self._run = run
+    def __init__(self, folders: Folders) -> None:
+        self._run = run = folders.run
         self._page = os.environ.get("PAGE", "")
         self.calls: dict[str, Call] = {"/order": lambda asked: ask(run, "store", "/add", asked)}
 
@@ -129,8 +136,8 @@ class Web:
 class Worker:
     """Takes one job after the other from the store of its own version."""
 
-    def __init__(self, run: Path, data: Path) -> None:
-        self._run = run
+    def __init__(self, folders: Folders) -> None:
+        self._run = folders.run
         self.calls: dict[str, Call] = {}
 
     def health(self) -> str:
@@ -213,7 +220,7 @@ def main() -> int:
     except BlockingIOError:
         print(f"{asked.name} runs already", flush=True)
         return RUNS_ALREADY
-    program = {"store": Store, "web": Web, "worker": Worker}[asked.program](asked.run, asked.data)
+    program = {"store": Store, "web": Web, "worker": Worker}[asked.program](Folders(asked.run, asked.data))
     http = server(program)
     os.ftruncate(mine, 0)
     os.pwrite(mine, json.dumps({"pid": os.getpid(), "port": http.server_port}).encode(), 0)

@@ -160,7 +160,7 @@ def died(d: ProcessDied) -> Death:
 
 def back_off(d: Death) -> datetime:
     """Half a second after its first death, then twice as long each time."""
-    return d.at + min(FIRST * 2 ** (d.lately - 1), LONGEST)
+    return d.at + min(FIRST * 2.0 ** (d.lately - 1), LONGEST)
 
 
 backed_off = restart.pause(back_off, after=START, name="back_off", when=lambda d: d.lately < MOST_DEATHS)
