@@ -1,4 +1,4 @@
-"""Start services of it: `python -m services.platform host|office`."""
+"""Start services of it: `python -m services.platform host|lookout`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def run_host(stop: asyncio.Event) -> None:
         store.close()
 
 
-async def run_office(stop: asyncio.Event) -> None:
+async def run_lookout(stop: asyncio.Event) -> None:
     """The load meter and the pager."""
     meters, pages = Store(database("meter"), tables=METER), Store(database("pager"), tables=PAGER)
     try:
@@ -47,7 +47,7 @@ async def run_office(stop: asyncio.Event) -> None:
         pages.close()
 
 
-PROCESSES = {"host": run_host, "office": run_office}
+PROCESSES = {"host": run_host, "lookout": run_lookout}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m services.platform", description=__doc__)

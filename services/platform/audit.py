@@ -24,6 +24,9 @@ from services.platform.supervisor import PROGRAM
 from services.stage.example import database
 from services.stage.findings import Finding
 
+SAGAS = ("rollout", "restart", "scale")
+ACCEPTED = "accepted-jobs.txt"
+
 
 class Running(NamedTuple):
     """A process of the operating system that runs one of the platform's programs."""
@@ -42,9 +45,9 @@ class Effect(NamedTuple):
 
 async def audit(data: Path) -> list[Finding]:
     """Read everything, and compare."""
-    told = await instances()
+    told = [state for state in await instances() if state.saga in SAGAS]
     rollouts = [state for state in told if state.saga == "rollout"]
-    accepted = (data / "accepted.txt").read_text(encoding="utf-8").split()
+    accepted = (data / ACCEPTED).read_text(encoding="utf-8").split()
     effects, events = done(data), _rows(history)
     return [
         outcomes(told),

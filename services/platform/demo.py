@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from sqlalchemy import Row
 
 from saga.engine.state import Instance
-from services.platform.audit import audit, undone, wanted
+from services.platform.audit import ACCEPTED, SAGAS, audit, undone, wanted
 from services.platform.load import Users
 from services.platform.sizing import FEWEST, MOST
 from services.stage.crew import DemoFailed
@@ -33,10 +33,10 @@ class Platform(Example):
 
     name = "platform"
     app = "services.platform:app"
-    processes: ClassVar = {"host": ("services.platform", "host"), "office": ("services.platform", "office")}
+    processes: ClassVar = {"host": ("services.platform", "host"), "lookout": ("services.platform", "lookout")}
 
     async def story(self) -> None:
-        users = Users(self.data / "accepted.txt")
+        users = Users(self.data / ACCEPTED)
         async with asyncio.TaskGroup() as tasks:
             coming = tasks.create_task(users.come())
             try:
@@ -116,7 +116,7 @@ class Platform(Example):
         """Every saga has its outcome, every job is done, and what should run is up; the audit looks at the rest."""
 
         async def quiet() -> bool:
-            settled = not any(state.live for state in await self.instances())
+            settled = not any(state.live for saga in SAGAS for state in await self.instances(saga))
             return settled and undone(self.data) == 0 and all(row.state == "up" for row in wanted())
 
         await self.until(quiet, lambda: f"it does not come to rest; {_processes(wanted())}")

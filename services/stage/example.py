@@ -119,8 +119,8 @@ class Example(ABC):
 
         await self.crew.until(holds, seconds, what)
 
-    async def instances(self, saga: str | None = None) -> list[Instance]:
-        """All instances of a saga, or of all, that the journal remembers, as they are now."""
+    async def instances(self, saga: str) -> list[Instance]:
+        """All instances of a saga that the journal remembers, as they are now."""
         return await instances(saga, Config.read(self.crew.environment))
 
     async def settled(self, saga: str, count: int) -> None:
