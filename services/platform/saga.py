@@ -18,7 +18,7 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-from saga import START, Retry, Saga, minutes, seconds, unless
+from saga import START, Retry, Saga, hours, minutes, seconds, unless
 from services.platform.sizing import FEWEST, workers_for
 from topics.platform import (
     CallSomebody,
@@ -149,7 +149,7 @@ restart = Saga(
     starts_on=ProcessDied,
     key=lambda died: f"{died.name}.{died.version}.{died.death}",
     data=Death,
-    deadline=minutes(10),
+    deadline=hours(1),
 )
 
 
@@ -166,12 +166,13 @@ def back_off(d: Death) -> datetime:
 backed_off = restart.pause(back_off, after=START, name="back_off", when=lambda d: d.lately < MOST_DEATHS)
 
 
-@restart.step(after=backed_off, when=backed_off, timeout=A_START, retry=PATIENT, compensation=None)
+# The pivot, since there is no way back from a process that runs: where nobody answers it parks, rather than end as if all were well.
+@restart.step(after=backed_off, when=backed_off, pivot=True, timeout=A_START, retry=PATIENT)
 def start_again(d: Death) -> RestartProcess:
     return RestartProcess(name=d.name, version=d.version)
 
 
-@restart.step(after=START, when=unless(backed_off), timeout=SOON, retry=PATIENT, compensation=None)
+@restart.step(after=START, when=unless(backed_off), pivot=True, timeout=SOON, retry=PATIENT)
 def call_somebody(d: Death) -> CallSomebody:
     return CallSomebody(name=d.name, version=d.version, what=f"died {d.lately} times within a minute; the last time {d.reason}")
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from saga import Message, Refused
-from saga.testing import Bench
+from saga.testing import Bench, explore
 from services.platform.pager import TABLES, pager, pages
 from services.platform.saga import FIRST, MOST_DEATHS, restart, rollout, scale
 from services.platform.sizing import CALM, FEWEST, JOBS_EACH, MOST, workers_for
@@ -221,3 +221,23 @@ def test_workers_come_by_what_waits_and_go_only_when_it_is_calm() -> None:
     assert workers_for(10_000, 2) == MOST
     assert workers_for(CALM, MOST) == MOST, "a load around a limit does not start and stop workers all the time"
     assert workers_for(CALM - 1, MOST) == FEWEST
+
+
+# --- every fault -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_no_fault_leaves_a_rollout_half_done() -> None:
+    planned = ReleasePlanned(old="v1", workers=("worker-1",))
+    explore(rollout, start=V2, replies={PlanRelease: planned}, no_effect={ProbeRelease}, faults=1).assert_ok()
+
+
+def test_no_fault_leaves_a_restart_half_done() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    for lately in (1, MOST_DEATHS):
+        event = ProcessDied(name="worker-1", version="v1", death=1, lately=lately, at=at, reason="killed")
+        explore(restart, start=event, faults=1).assert_ok()
+
+
+def test_no_fault_leaves_a_scaling_half_done() -> None:
+    replies = {Survey: Surveyed(version="v1", workers=("worker-1",)), ReadLoad: LoadRead(waiting=3 * JOBS_EACH)}
+    explore(scale, start=LOAD, replies=replies, no_effect={Survey, ReadLoad}, faults=1).assert_ok()
