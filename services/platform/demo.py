@@ -116,8 +116,8 @@ class Platform(Example):
         """Every saga has its outcome, every job is done, and what should run is up; the audit looks at the rest."""
 
         async def quiet() -> bool:
-            settled = not any(state.live for saga in SAGAS for state in await self.instances(saga))
-            return settled and undone(self.data) == 0 and all(row.state == "up" for row in wanted())
+            live = [state for saga in SAGAS for state in await self.instances(saga) if state.live]
+            return not live and undone(self.data) == 0 and all(row.state == "up" for row in wanted())
 
         await self.until(quiet, lambda: f"it does not come to rest; {_processes(wanted())}")
         self.say(f"{users.accepted} jobs were accepted")

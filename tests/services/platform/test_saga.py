@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from saga import Message, Refused
-from saga.testing import Bench, explore
+from saga.testing import Bench, Replies, explore
 from services.platform.pager import TABLES, pager, pages
 from services.platform.saga import FIRST, MOST_DEATHS, restart, rollout, scale
 from services.platform.sizing import CALM, FEWEST, JOBS_EACH, MOST, workers_for
@@ -239,5 +239,5 @@ def test_no_fault_leaves_a_restart_half_done() -> None:
 
 
 def test_no_fault_leaves_a_scaling_half_done() -> None:
-    replies = {Survey: Surveyed(version="v1", workers=("worker-1",)), ReadLoad: LoadRead(waiting=3 * JOBS_EACH)}
+    replies: Replies = {Survey: Surveyed(version="v1", workers=("worker-1",)), ReadLoad: LoadRead(waiting=3 * JOBS_EACH)}
     explore(scale, start=LOAD, replies=replies, no_effect={Survey, ReadLoad}, faults=1).assert_ok()
