@@ -2,7 +2,7 @@
 
     python -m services.platform.demo [--kill NAME|random|none] [--seed N] [--short] [--keep] [--stop]
 
-Version v1 is rolled out; a crowd comes, and workers are added; one of them is killed; v2 cannot show its page, so v1 stays; v3 can, and
+Version v1 is rolled out; a crowd comes, and workers are added; one process is killed; v2 cannot show its page, so v1 stays; v3 can, and
 takes over, while jobs go on; the crowd goes, and so do the workers.
 """
 
@@ -54,7 +54,7 @@ class Platform(Example):
         users.crowd = True
         self.under_way.set()
         await self._so_many_workers(MOST)
-        await self._kill_a_worker()
+        await self._kill_one()
         await self._roll_out(ReleaseWanted(version="v2", page="pages/v2.html"), "compensated")
         await self._flowing(users)
         if not self.short:
@@ -97,8 +97,9 @@ class Platform(Example):
         await self.until(up, lambda: f"there should be {count} workers; {_processes(wanted())}")
         self.say(f"there are {count} workers")
 
-    async def _kill_a_worker(self) -> None:
-        victim = self.random.choice([row for row in wanted() if row.name.startswith("worker-")])
+    async def _kill_one(self) -> None:
+        """Any one of them: the store too, which all others need."""
+        victim = self.random.choice([row for row in wanted() if row.state == "up"])
         os.kill(victim.pid, signal.SIGKILL)
         self.say(f"{victim.name} (process {victim.pid}) is killed with -9")
         pid: int = victim.pid

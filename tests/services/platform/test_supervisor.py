@@ -34,6 +34,7 @@ from services.platform.host import (
     survey,
     switch,
 )
+from services.platform.meter import NoReading, read, watch
 from services.platform.program import RUNS_ALREADY
 from services.platform.registry import Id, Release
 from services.platform.supervisor import PROGRAM, Supervisor
@@ -258,5 +259,25 @@ def test_whoever_asks_for_the_platform_is_told_the_version_that_is_current(stand
             assert current(stand.run) == ""
             await supervisor.write(lambda connection: switch(SwitchRelease(version="v1"), work(connection)))
             await stand.until(lambda: current(stand.run) == "v1")
+
+    played(story())
+
+
+def test_the_meter_asks_the_current_version_and_tells_that_nobody_works(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAMPLE_DATA", str(stand.data))
+
+    async def story() -> None:
+        with pytest.raises(NoReading):
+            await read()
+        async with stand.supervised() as supervisor:
+            await bring_up(START_STORE, work())
+            await supervisor.write(lambda connection: switch(SwitchRelease(version="v1"), work(connection)))
+            await stand.until(lambda: current(stand.run) == "v1")
+            assert await read() == (0, 0), "no job waits, and no worker asked for one"
+            stop = asyncio.Event()
+            watching = asyncio.create_task(watch(stand.store, stop))
+            await stand.until(lambda: any(key.startswith("load-") for key in stand.told()))
+            stop.set()
+            await watching
 
     played(story())
