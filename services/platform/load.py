@@ -11,7 +11,7 @@ from services.platform.addresses import current, place, run_folder
 
 CALM_SECONDS = 0.4  # between two jobs
 CROWD = 45  # so many jobs wait while a crowd is there
-TOGETHER = 15  # of a crowd, who come at once
+TOGETHER = 40  # of a crowd, who come at once
 AGAIN_SECONDS = 0.1
 ANSWER_SECONDS = 5.0
 
