@@ -95,7 +95,7 @@ class Platform(Example):
             return workers == ["up"] * count
 
         await self.until(up, lambda: f"there should be {count} workers; {_processes(wanted())}")
-        self.say(f"there are {count} workers")
+        self.say(f"{count} workers run" if count > 1 else "one worker runs")
 
     async def _kill_one(self) -> None:
         """Any one of them: the store too, which all others need."""
