@@ -138,7 +138,7 @@ def drop(cmd: DropRelease, work: Work) -> ReleaseDropped:
 
 
 async def ask_all(cmd: ProbeRelease, _: Work) -> ReleaseProbed:
-    rows = await host.supervisor.write(registry.everything)
+    rows = await host.supervisor.look(registry.everything)
     for id in [Id(row.version, row.name) for row in rows if row.version == cmd.version]:
         if no := await host.supervisor.answers(id):
             raise Refused(ProbeFailed(version=cmd.version, reason=f"{id.name}: {no}"))

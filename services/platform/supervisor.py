@@ -91,6 +91,10 @@ class Supervisor:
         self._woken.set()
         return done
 
+    async def look(self, function: Callable[[Connection], T]) -> T:
+        """Read what is wanted."""
+        return await self._store.look(function)
+
     async def settled(self, id: Id) -> Row[Any] | None:
         """Wait until a process is neither about to be started nor about to be started again; None if it is not wanted (any more)."""
         while True:
