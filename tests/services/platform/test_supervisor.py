@@ -131,17 +131,23 @@ def test_a_process_is_started_once_however_often_it_is_asked_for_and_all_end_wit
 def test_what_ends_by_itself_or_is_not_ready_in_time_is_refused_with_the_reason_and_does_not_run(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.platform.supervisor.READY_SECONDS", 1.0)
-
     async def story() -> None:
-        async with stand.supervised():
+        async with stand.supervised() as supervisor:
             with pytest.raises(Refused) as no:
                 await bring_up(StartProcess(name="no-such-program", version="v1"), work())
             assert isinstance(no.value.refusal, ProcessUnfit)
             assert "it ended with code 2" in no.value.refusal.reason
             await bring_up(START_STORE, work())
+            start_web = StartProcess(name="web", version="v1", settings={"PAGE": "/no/such/page"})
+            web = asyncio.create_task(bring_up(start_web, work()))
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    if "503" in await supervisor.answers(WEB):
+                        break
+                    await asyncio.sleep(0.02)
+            monkeypatch.setattr("services.platform.supervisor.READY_SECONDS", 0.0)  # its time is over
             with pytest.raises(Refused) as no:
-                await bring_up(StartProcess(name="web", version="v1", settings={"PAGE": "/no/such/page"}), work())
+                await web
             assert isinstance(no.value.refusal, ProcessUnfit)
             assert "its page /no/such/page is not there" in no.value.refusal.reason
             assert [one.name for one in running(stand.data)] == ["store"]
