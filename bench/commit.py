@@ -1,6 +1,7 @@
 """How long one small commit takes: one record batch to one partition, against Kafka transactions. `python -m bench.commit`
 
     batch                 one idempotent batch to the journal, as this package commits
+    batch by aiokafka     the same by aiokafka's producer, as the transactions are
     transaction           begin, the same batch, commit
     transaction+offsets   the same, with the consumer's offsets in it, as a "read, process, write" loop does
     …, back-off 2 ms      aiokafka waits 20 ms between its attempts to begin the next transaction; the same with 2 ms
@@ -39,10 +40,18 @@ async def measure(bootstrap: str, rounds: int) -> dict[str, list[float]]:
     await log.create([TopicSpec("journal", 1, 1, {"message.timestamp.type": "LogAppendTime"})])
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="bench", linger_ms=0)
     await producer.start()
+    plain = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all", linger_ms=0)
+    await plain.start()
     usual = sender.BACKOFF_OVERRIDE
 
     async def batch() -> None:
         await log.append(Where("journal", 0), [Record(b"key", VALUE), Record(None, VALUE)])
+
+    async def batch_by_aiokafka() -> None:
+        builder = plain.create_batch()
+        for key in (b"key", None):
+            builder.append(timestamp=None, key=key, value=VALUE)
+        await (await plain.send_batch(builder, "journal", partition=0))
 
     def transaction(offsets: bool, backoff: float) -> Commit:
         async def commit() -> None:
@@ -57,6 +66,7 @@ async def measure(bootstrap: str, rounds: int) -> dict[str, list[float]]:
 
     ways: dict[str, Commit] = {
         "batch": batch,
+        "batch by aiokafka": batch_by_aiokafka,
         "transaction": transaction(False, usual),
         "transaction+offsets": transaction(True, usual),
         "transaction, back-off 2 ms": transaction(False, 0.002),
@@ -72,6 +82,7 @@ async def measure(bootstrap: str, rounds: int) -> dict[str, list[float]]:
                     taken[name].append(1000 * (time.perf_counter() - before))
     finally:
         await producer.stop()
+        await plain.stop()
         await log.close()
     return taken
 

@@ -207,7 +207,7 @@ def _participant(name: str, takes: type[Command[Any]], undoes: type[Command[Any]
     reply, more = ANSWERS[name]
 
     def do(command: Any, work: Work) -> Event:
-        work.execute(insert(entries).values(order_id=command.order_id, what=takes.__type__, at=datetime.now(UTC)))
+        work.execute(insert(entries), {"order_id": command.order_id, "what": takes.__type__, "at": datetime.now(UTC)})
         return reply(order_id=command.order_id, **more)
 
     participant.handles(takes)(do)
@@ -215,7 +215,7 @@ def _participant(name: str, takes: type[Command[Any]], undoes: type[Command[Any]
         undone = undoes.__reply__
 
         def undo(command: Any, work: Work) -> Event:
-            work.execute(insert(entries).values(order_id=command.order_id, what=undoes.__type__, at=datetime.now(UTC)))
+            work.execute(insert(entries), {"order_id": command.order_id, "what": undoes.__type__, "at": datetime.now(UTC)})
             return undone.model_validate({"order_id": command.order_id})
 
         participant.handles(undoes)(undo)

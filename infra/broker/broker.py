@@ -22,6 +22,9 @@ START_SECONDS = 90  # 3 to 5 s on a quiet machine; a machine that tests on every
 STOP_SECONDS = 15  # an orderly stop takes 1 to 3 s; what is not over then is killed
 POLL_SECONDS = 0.05
 PORT_TRIES = 5
+# Java's second compiler works for minutes at a fresh broker, with a quarter of a core: on a small machine that is most of what a broker
+# takes which has little to do, and it slows down what is tested, shown or measured beside it. A broker in production is past that time.
+QUICK = "-XX:TieredStopAtLevel=1"
 TAKEN = "Address already in use"
 
 
@@ -151,7 +154,7 @@ class Broker:
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # An id may begin with "-": hence the equals sign.
         arguments = ["format", "--standalone", f"--cluster-id={cluster}", "-c", str(self.properties)]
-        quick = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *self._jvm(libs)]
+        quick = [QUICK, "-XX:+UseSerialGC", *self._jvm(libs)]
         tool = spawn([java, *quick, "kafka.tools.StorageTool", *arguments], log=self.log, cwd=self.directory)
         try:
             code = tool.wait(START_SECONDS)
@@ -167,7 +170,7 @@ class Broker:
 
     def _server(self, java: str, libs: Path) -> list[str]:
         memory = [f"-Xmx{self._heap}", "-Xms128m", "-XX:+ExitOnOutOfMemoryError"]
-        return [java, *memory, *self._jvm(libs), "kafka.Kafka", str(self.properties)]
+        return [java, *memory, QUICK, *self._jvm(libs), "kafka.Kafka", str(self.properties)]
 
     def _wait_until_ready(self) -> bool:
         """True once it answers, False if it ended. Raises BrokerUnavailable if it does neither in time."""

@@ -1,9 +1,9 @@
 """The log on Kafka: the production adapter of the port, on aiokafka 0.14.
 
-It is put together here from five parts, each with one idea: `kafka_writer` (append and publish), `kafka_reader` (follow partitions,
-read ranges), `kafka_group` (ownership), `kafka_admin` (topics) and `kafka_client` (time limits, letting go). No transactions: the port
-relies on single batches of an idempotent producer only. Batches are not compressed: the journal is read by the process that wrote it,
-on the same cores that would decompress it.
+It is put together here from six parts, each with one idea: `kafka_writer` (append and publish), `kafka_follow` (fetch what is followed),
+`kafka_reader` (hand it out; read ranges), `kafka_group` (ownership), `kafka_admin` (topics) and `kafka_client` (time limits, letting
+go). No transactions: the port relies on single batches of an idempotent producer only. Batches are not compressed: the journal is read
+by the process that wrote it, on the same cores that would decompress it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from saga.errors import Unavailable
 from saga.log.base import LATEST, Appended, Bounds, Listener, Outgoing, Record, StoredRecord, TopicPartition, TopicSpec
 from saga.log.kafka_admin import Admin
 from saga.log.kafka_client import Background, Cluster, abandon_consumer, unavailable, within
+from saga.log.kafka_follow import Followers
 from saga.log.kafka_group import KafkaMembership
 from saga.log.kafka_reader import KafkaReader, RangeReader, start_consumer
 from saga.log.kafka_security import client_security
@@ -50,6 +51,7 @@ class KafkaLog:
         self._outputs = Writer(self._cluster, "outputs", PUBLISH_BYTES, self._background)
         self._admin = Admin(self._cluster)
         self._ranges = RangeReader(self._cluster, self._background)
+        self._followers = Followers(self._cluster, self._background)
         self._askers: dict[str, Any] = {}
         self._asking = asyncio.Lock()
         self._readers: list[KafkaReader] = []
@@ -65,6 +67,7 @@ class KafkaLog:
             await membership.leave()
         for reader in self._readers:
             await reader.close()
+        self._followers.close()
         await asyncio.gather(self._journal.close(), self._outputs.close(), self._ranges.close())
         for asker in self._askers.values():
             self._background.start(abandon_consumer(asker))
@@ -99,7 +102,7 @@ class KafkaLog:
         return (await self.bounds([partition]))[partition].end
 
     def reader(self) -> KafkaReader:
-        reader = KafkaReader(self._cluster, self._background)
+        reader = KafkaReader(self._cluster, self._followers)
         self._readers = [each for each in self._readers if not each.closed] + [reader]
         return reader
 

@@ -158,6 +158,7 @@ class KafkaMembership:
             self._background.start(abandon_consumer(consumer))
             raise
         self._consumer, self._callbacks = consumer, _Callbacks(self, consumer)
+        consumer._fetcher._fetcher_timeout = POLL_MS / 1000  # it has nothing to fetch; by itself it looks five times a second
         consumer.subscribe([self._cluster.prefix + self._topic], listener=self._callbacks)
 
     async def _disconnect(self) -> None:

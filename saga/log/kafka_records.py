@@ -1,4 +1,4 @@
-"""Two kinds of data at which aiokafka 0.14 stops for ever, and how we step over them.
+"""The records in what was fetched; and two kinds of data at which aiokafka 0.14 stops for ever, and how we step over them.
 
 - A control batch that compaction has emptied ("Control batch did not contain any records"). The Java client takes it for "no abort
   marker" and goes on (FetchedRecords.containsAbortMarker); so do we.
@@ -11,12 +11,15 @@ Both are raised from inside the parsing of a fetched lump, which would be fetche
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import Any
 
 from aiokafka.consumer import fetcher  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from aiokafka.record.default_records import _DefaultRecordBatchPy  # type: ignore[import-untyped]
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy  # type: ignore[import-untyped]
+
+from saga.log.base import StoredRecord, TopicPartition
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +56,47 @@ class _Records(fetcher.PartitionRecords):  # type: ignore[misc]
         try:
             return super().__next__()
         except UnicodeDecodeError:
-            stepped_over["header key"] += 1
-            logger.warning("%s: a header key at or after %d is not UTF-8", self._tp, self.next_fetch_offset)
-            # The batches before this one are done, also as to aborted transactions: go on within it.
-            self._records = _LenientLump(self._records.data, self.next_fetch_offset)
-            self._records_iterator = self._unpack_records()
-            return super().__next__()
+            return self._leniently()
+
+    def _leniently(self) -> Any:
+        """The record at which the fast parser has stopped."""
+        stepped_over["header key"] += 1
+        logger.warning("%s: a header key at or after %d is not UTF-8", self._tp, self.next_fetch_offset)
+        # The batches before this one are done, also as to aborted transactions: go on within it.
+        self._records = _LenientLump(self._records.data, self.next_fetch_offset)
+        self._records_iterator = self._unpack_records()
+        return super().__next__()
+
+
+class Lump(_Records):
+    """What one fetch gave of one partition, from `offset` on, without what aborted transactions wrote.
+
+    `next_fetch_offset` is up to where it was taken, markers of transactions included; `done` says that nothing is left of it.
+    """
+
+    def __init__(self, ours: TopicPartition, data: bytes, aborted: list[tuple[int, int]], offset: int) -> None:
+        super().__init__(ours, _Lump(data), aborted, offset, None, None, True, fetcher.READ_COMMITTED)
+        self.size = len(data)
+        self.done = False
+
+    def take(self, taken: list[StoredRecord], limit: int) -> None:
+        """Add records until there are `limit`. Raises KafkaError where they cannot be read, after those before it."""
+        while len(taken) < limit:
+            try:
+                taken.extend(islice(self._records_iterator, limit - len(taken)))
+                self.done = len(taken) < limit
+                return
+            except UnicodeDecodeError:  # the iterator has ended with it: the lenient one begins at this record
+                taken.append(self._leniently())
+
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> StoredRecord:
+        return stored(tp.topic, tp.partition, record)
+
+
+def stored(topic: str, partition: int, record: Any) -> StoredRecord:
+    """aiokafka's record as ours. A header without a value has an empty one here."""
+    headers = tuple((name, value or b"") for name, value in record.headers)
+    return StoredRecord(topic, partition, record.offset, record.timestamp, record.key, record.value, headers)
 
 
 class _LenientLump:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from saga import App
 from services import app as checkout
+from services.chain import app as chain
+from services.customer import app as customer
 from services.nightly import app as nightly
 from services.pipeline import app as pipeline
 from services.prediction import app as prediction
 
-PARTS = (checkout, nightly, pipeline, prediction)
+PARTS = (checkout, customer, chain, pipeline, prediction, nightly)
 
 app = App(
     sagas=[saga for part in PARTS for saga in part.sagas],

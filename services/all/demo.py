@@ -11,14 +11,16 @@ import asyncio
 import sys
 from typing import ClassVar
 
+from services.chain.demo import Chain
 from services.checkout.example import Checkout
+from services.customer.demo import Customer
 from services.nightly.demo import Nightly
 from services.pipeline.demo import Pipeline
 from services.prediction.demo import Predictions
 from services.stage.example import Example, main
 from services.stage.findings import Finding
 
-PARTS: tuple[type[Example], ...] = (Checkout, Nightly, Pipeline, Predictions)
+PARTS: tuple[type[Example], ...] = (Checkout, Customer, Chain, Pipeline, Predictions, Nightly)
 
 
 class All(Example):
@@ -29,8 +31,16 @@ class All(Example):
     spared: ClassVar = tuple(name for part in PARTS for name in part.spared)
 
     def settings(self) -> dict[str, str]:
-        self.parts = [part(self.crew, self.random.randrange(2**24), self.short) for part in PARTS]
+        on_a_file = bool(self.crew.environment.get("SAGA_LOG"))
+        for part in PARTS:
+            if on_a_file and part.needs_kafka:
+                self.say(f"{part.name} is left out on a file log: {part.needs_kafka}")
+        chosen = [part for part in PARTS if not (on_a_file and part.needs_kafka)]
+        self.parts = [part(self.crew, self.random.randrange(2**24), self.short) for part in chosen]
         return {name: text for part in self.parts for name, text in part.settings().items()}
+
+    def running(self) -> dict[str, tuple[str, ...]]:
+        return {name: module for part in self.parts for name, module in part.processes.items()}
 
     async def story(self) -> None:
         for part in self.parts:

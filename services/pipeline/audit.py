@@ -7,10 +7,8 @@ use: the figures, for one, by DuckDB's own functions.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ import pyarrow.parquet as pq
 from services.pipeline import files
 from services.pipeline.clinics import FLAKY_TIMES, Delivery
 from services.pipeline.saga import Batch
-from services.stage.example import data_folder
+from services.stage.books import Ask, ask
 from services.stage.findings import Finding
 
 COMPLETED, COMPENSATED = "completed", "compensated"
@@ -44,13 +42,7 @@ class Books:
     left: list[Path]  # staged and cleaned files
 
 
-def ask(service: str, query: str) -> list[Any]:
-    """What a service's own database says."""
-    with closing(sqlite3.connect(f"file:{data_folder() / service}.db?mode=ro", uri=True)) as db:
-        return db.execute(query).fetchall()
-
-
-def read_books(runs: Iterable[tuple[str, Batch]], ask: Callable[[str, str], list[Any]] = ask) -> Books:
+def read_books(runs: Iterable[tuple[str, Batch]], ask: Ask = ask) -> Books:
     """Read all books. `runs`: outcome and data of each instance of the pipeline, from the journal."""
     with duckdb.connect(files.warehouse(), read_only=True) as db:
         loads, measurements = (db.execute(f"SELECT * FROM {name}").fetchall() for name in ("loads", "measurements"))

@@ -19,6 +19,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, Text, delete, i
 from saga import Nothing, Participant, Refused, Work
 from services.pipeline import files
 from services.pipeline.clinics import COLUMNS
+from services.stage.files import remove, write_whole
 from topics.pipeline import BadRow, BatchCleaned, BatchDropped, BatchUnusable, CleanBatch, DropBatch
 
 MOST_DAMAGED = 0.2  # of a batch's rows
@@ -106,7 +107,7 @@ def sort_out(cmd: CleanBatch, _work: Work) -> Cleaned:
 @cleaner.handles(CleanBatch, calls=sort_out)
 def clean(cmd: CleanBatch, work: Work, cleaned: Cleaned) -> BatchCleaned:
     table = pa.Table.from_pylist([row.model_dump() for row in cleaned.rows], schema=SCHEMA)
-    files.write_whole(files.cleaned(cmd.batch_id, cmd.run), lambda draft: pq.write_table(table, draft))
+    write_whole(files.cleaned(cmd.batch_id, cmd.run), lambda draft: pq.write_table(table, draft))
     common = {"batch_id": cmd.batch_id, "run": cmd.run, "command_id": work.command_id}
     for row, reason in cleaned.bad:
         values = {"part": row.part, "line": row.line, "reason": reason, "raw": ",".join(row.values)}
@@ -117,7 +118,7 @@ def clean(cmd: CleanBatch, work: Work, cleaned: Cleaned) -> BatchCleaned:
 
 @cleaner.handles(DropBatch)
 def drop(cmd: DropBatch, work: Work) -> BatchDropped:
-    there = files.remove(files.cleaned(cmd.batch_id, cmd.run))
+    there = remove(files.cleaned(cmd.batch_id, cmd.run))
     rows = work.execute(delete(quarantine).where(quarantine.c.command_id == work.subject_id)).rowcount
     if not there and not rows:
         raise Nothing

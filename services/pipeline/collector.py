@@ -17,6 +17,7 @@ from saga import Nothing, Participant, Refused, Work
 from services.pipeline import files
 from services.pipeline.clinics import HEADING
 from services.pipeline.settings import Settings
+from services.stage.files import remove, write_whole
 from topics.pipeline import BatchReported, CollectPart, DropPart, PartCollected, PartDropped, PartUnreadable, ReportBatch
 
 ANSWER_SECONDS = 3.0  # the source usually takes milliseconds
@@ -41,13 +42,13 @@ def fetch(cmd: CollectPart, _work: Work) -> str:
 @collector.handles(CollectPart, calls=fetch)
 def stage(cmd: CollectPart, _work: Work, text: str) -> PartCollected:
     path = files.staged(cmd.batch_id, cmd.run, cmd.part.number)
-    files.write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
     return PartCollected(part=cmd.part.number, rows=sum(1 for _ in csv.reader(text.splitlines())) - 1)
 
 
 @collector.handles(DropPart)
 def drop(cmd: DropPart, _work: Work) -> PartDropped:
-    if not files.remove(files.staged(cmd.batch_id, cmd.run, cmd.part)):
+    if not remove(files.staged(cmd.batch_id, cmd.run, cmd.part)):
         raise Nothing
     return PartDropped(part=cmd.part)
 

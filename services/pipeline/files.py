@@ -1,4 +1,4 @@
-"""Where the stages leave their files, and how a file is written: whole and for good, or not at all.
+"""Where the stages leave their files.
 
 A file's name follows from the batch and the run alone. So a command that is done again writes the same file again, and its compensation
 knows what to remove, whatever became of the process in between.
@@ -6,8 +6,6 @@ knows what to remove, whatever became of the process in between.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 from services.stage.example import data_folder
@@ -38,27 +36,3 @@ def stored(batch_id: str, run: int) -> Path:
 
 def warehouse() -> Path:
     return folder() / "warehouse.duckdb"
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write(draft)` write a file beside it, then put it in its place: after a power cut it is there as a whole, or not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".draft")
-    write(draft)
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    draft.replace(path)
-    above = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(above)
-    finally:
-        os.close(above)
-
-
-def remove(path: Path) -> bool:
-    """Remove a file; whether it was there."""
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return False
-    return True

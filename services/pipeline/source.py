@@ -23,6 +23,7 @@ from services.pipeline import files
 from services.pipeline.clinics import FLAKY_TIMES, Delivery, deliveries
 from services.pipeline.settings import Settings
 from services.stage.example import database
+from services.stage.files import write_whole
 from topics.pipeline import BadRow
 
 TABLES = MetaData()
@@ -66,7 +67,7 @@ def deliver(made: list[Delivery], connection: Connection) -> None:
         for part in range(len(delivery.parts)):
             path, raw = files.delivered(delivery.batch_id, part), delivery.zipped(part)
             if delivery.by_file(part) and not path.exists():
-                files.write_whole(path, lambda draft, raw=raw: draft.write_bytes(raw))  # type: ignore[misc]
+                write_whole(path, lambda draft, raw=raw: draft.write_bytes(raw))  # type: ignore[misc]
     if connection.execute(select(damage).limit(1)).first() is None:
         rows = [{"batch_id": delivery.batch_id, **d._asdict()} for delivery in made for d in delivery.damage]
         connection.execute(insert(damage), rows)

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from saga import Nothing, Participant, Refused, Work
 from services.pipeline import files
 from services.pipeline.clinics import COLUMNS
+from services.stage.files import remove, write_whole
 from topics.pipeline import BatchLoaded, BatchSuperseded, FindLoad, LoadBatch
 
 TABLES = f"""
@@ -71,7 +72,7 @@ def load_once(cmd: LoadBatch, work: Work) -> Load:
         if known is None:
             known = _load(db, cmd, work.command_id)
     for run in range(1, cmd.run):  # only now: until the commit these were what counts
-        files.remove(files.stored(cmd.batch_id, run))
+        remove(files.stored(cmd.batch_id, run))
     return known
 
 
@@ -85,7 +86,7 @@ def find_or_close(cmd: FindLoad, work: Work) -> Load:
         known = db.execute("SELECT state, rows, replaced FROM loads WHERE command_id = ?", [work.subject_id]).fetchone()
         if known is None:
             db.execute("INSERT INTO loads VALUES (?, ?, ?, 'closed', 0, 0)", [work.subject_id, cmd.batch_id, cmd.run])
-            files.remove(files.stored(cmd.batch_id, cmd.run))  # of a load that died before its commit
+            remove(files.stored(cmd.batch_id, cmd.run))  # of a load that died before its commit
     if known is None or known[0] == "closed":
         raise Nothing
     return Load(known[1], known[2])
@@ -112,7 +113,7 @@ def _load(db: duckdb.DuckDBPyConnection, cmd: LoadBatch, command_id: str) -> Loa
     for name, value in (("run", cmd.run), ("batch_id", cmd.batch_id)):
         table = table.add_column(0, name, pa.repeat(value, table.num_rows))
     path = files.stored(cmd.batch_id, cmd.run)
-    files.write_whole(path, lambda draft: pq.write_table(table, draft))
+    write_whole(path, lambda draft: pq.write_table(table, draft))
     replaced = len(db.execute("DELETE FROM measurements WHERE batch_id = ? RETURNING run", [cmd.batch_id]).fetchall())
     db.execute("INSERT INTO measurements BY NAME SELECT * FROM read_parquet(?)", [str(path)])
     figures = cmd.figures.model_dump()

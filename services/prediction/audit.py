@@ -6,18 +6,16 @@ registry's history against what those scores want.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from services.prediction import files
 from services.prediction.saga import Prediction, Review
 from services.prediction.samples import CHECK, samples
 from services.prediction.trainer import TOLERANCE, load
-from services.stage.example import data_folder
+from services.stage.books import Ask, ask
 from services.stage.findings import Finding
 
 COMPLETED, COMPENSATED = "completed", "compensated"
@@ -56,15 +54,7 @@ class Books:
     models: set[str]  # the runs whose model is there
 
 
-def ask(service: str, query: str) -> list[Any]:
-    """What a service's own database says."""
-    with closing(sqlite3.connect(f"file:{data_folder() / service}.db?mode=ro", uri=True)) as db:
-        return db.execute(query).fetchall()
-
-
-def read_books(
-    runs: Iterable[tuple[str, Prediction]], reviews: Iterable[tuple[str, Review]], ask: Callable[[str, str], list[Any]] = ask
-) -> Books:
+def read_books(runs: Iterable[tuple[str, Prediction]], reviews: Iterable[tuple[str, Review]], ask: Ask = ask) -> Books:
     """Read all books. `runs` and `reviews`: outcome and data of each instance, from the journal."""
     columns = ", ".join(Predicted._fields)
     return Books(
@@ -114,7 +104,10 @@ def _registry(books: Books) -> Finding:
         want = "released" if outcome == COMPLETED else "rolled back"
         if state != want:
             off.append(f"{version} is {state}, but its run is {outcome}")
-        if state == "released":
+        if state == "released" and files.run_of(version) not in books.models:
+            off.append(f"{version} is released, but its model is gone")
+            current, scores[version] = version, 0.0
+        elif state == "released":
             scores[version] = _score(version)
             if scores[version] < scores[current] - TOLERANCE:
                 off.append(f"{version} was released with {scores[version]:.3f}, though {current} has {scores[current]:.3f}")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import ClassVar
 
@@ -36,12 +37,17 @@ class Predictions(Example):
         self.say("a third knows only two features; on trial it turns out worse, and the second is current again")
         await self.start(worse)
         await self.settled(prediction.name, 4)
-        for doubts in await self._reviews(2):
-            self.say(f"{doubts.version} doubts {len(doubts.samples)} samples; a pathologist answers")
-            said = verdict(doubts.samples).model_dump_json()
-            who = ("--saga", review.name, "--role", "pathologist", "--why", "seen under the microscope")
-            await self.typed("answer", doubts.run_id, "verdict", said, *who)
+        async with asyncio.TaskGroup() as answers:
+            for doubts in await self._reviews(2):
+                answers.create_task(self._answer(doubts))
         await self.settled(review.name, 2)
+
+    async def _answer(self, doubts: Review) -> None:
+        """What a pathologist types."""
+        self.say(f"{doubts.version} doubts {len(doubts.samples)} samples; a pathologist answers")
+        said = verdict(doubts.samples).model_dump_json()
+        who = ("--saga", review.name, "--role", "pathologist", "--why", "seen under the microscope")
+        await self.typed("answer", doubts.run_id, "verdict", said, *who)
 
     async def _reviews(self, count: int) -> list[Review]:
         """The reviews that have begun, once there are so many: those who start them do not wait for them."""

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from saga import Nothing, Participant, Refused, Work
-from services.pipeline.files import remove, write_whole
 from services.prediction import files
 from services.prediction.samples import TRAINING, samples
+from services.stage.files import remove, write_whole
 from topics.prediction import DataDropped, DataPrepared, DataUnknown, DropData, PrepareData
 
 preparer = Participant("preparer")

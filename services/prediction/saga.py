@@ -4,7 +4,7 @@
                                                       pivot    each batch   if in doubt                asked     pivot
 
 While a model is on trial it is the registry's current one, and everything can be undone: the data, the model, and which one is current.
-`release` ends the trial. What the released model then doubts is for a pathologist: a review of its own, which may take days, and for which
+`release` ends the trial. What the released model then doubts is for a pathologist: a review of its own, which may take hours, and for which
 this saga does not wait.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from saga import START, Saga, days, minutes, seconds
+from saga import START, Saga, days, hours, minutes, seconds
 from topics.prediction import (
     Batch,
     BatchPredicted,
@@ -58,7 +58,7 @@ class Review(BaseModel):
     malignant: tuple[int, ...] = ()
 
 
-review = Saga("review", version=1, starts_on=ReviewAsked, key=lambda r: r.run_id, data=Review, deadline=days(7))
+review = Saga("review", version=1, starts_on=ReviewAsked, key=lambda r: r.run_id, data=Review, deadline=days(2))
 prediction = Saga("prediction", version=1, starts_on=ModelAsked, key=lambda m: m.run_id, data=Prediction, deadline=minutes(15))
 
 
@@ -148,7 +148,7 @@ def review_begins(asked: ReviewAsked) -> Review:
     return Review.model_validate(asked.model_dump())
 
 
-verdict = review.ask(Verdict, after=START, within=days(2), role="pathologist", escalate="head_of_lab")
+verdict = review.ask(Verdict, after=START, within=hours(4), role="pathologist", escalate="head_of_lab")
 
 
 @verdict.done

@@ -9,9 +9,9 @@ import joblib
 import numpy as np
 
 from saga import Nothing, Participant, Refused, Work
-from services.pipeline.files import remove, write_whole
 from services.prediction import files
 from services.prediction.samples import CHECK, samples
+from services.stage.files import remove, write_whole
 from topics.prediction import (
     CheckModel,
     DiscardModel,

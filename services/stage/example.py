@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import shlex
 import sys
@@ -37,10 +38,10 @@ from saga import App, Event
 from saga.app import find_app
 from saga.config import Config
 from saga.connect import open_log
-from saga.engine.state import Instance
+from saga.engine.state import Instance, Status
 from saga.errors import Unavailable
 from saga.instances import instances
-from saga.log.base import Log
+from saga.log.base import Log, TopicPartition
 from saga.ops.publish import publish
 from services.stage.crew import BROKER, FOLDER, ROOT, Crew, DemoFailed
 from services.stage.findings import Finding, render
@@ -60,6 +61,7 @@ class Example(ABC):
     app: ClassVar[str]
     processes: ClassVar[Mapping[str, tuple[str, ...]]]
     spared: ClassVar[tuple[str, ...]] = ()  # processes that the killing leaves alone, since their death would prove nothing
+    needs_kafka: ClassVar[str] = ""  # why a file log will not do, if it will not: then the demo says so, and does nothing
 
     def __init__(self, crew: Crew, seed: int, short: bool) -> None:
         self.crew = crew
@@ -83,6 +85,10 @@ class Example(ABC):
     def settings(self) -> dict[str, str]:
         """Environment variables for all processes, besides SAGA_… and EXAMPLE_DATA, the folder of their databases."""
         return {}
+
+    def running(self) -> Mapping[str, tuple[str, ...]]:
+        """The processes of this run, module and arguments by name."""
+        return self.processes
 
     # --- what a story may do ------------------------------------------------------------------------------------------------------------
 
@@ -123,6 +129,27 @@ class Example(ABC):
         """All instances of a saga that the journal remembers, as they are now."""
         return await instances(saga, Config.read(self.crew.environment))
 
+    async def latest(self, topic: str) -> dict[str, bytes]:
+        """What a compacted topic holds, as a table is read back from it: the last value of each key; none where that removes it."""
+        found: dict[str, bytes] = {}
+        there = (await self.log.describe([topic])).get(topic)
+        every = [TopicPartition(topic, number) for number in range(there.partitions if there else 0)]
+        for partition, held in (await self.log.bounds(every)).items():
+            async for lump in self.log.read(partition, held.start, held.end):
+                for record in lump:
+                    key = (record.key or b"").decode()
+                    found.pop(key, None)
+                    if record.value is not None:
+                        found[key] = record.value
+        return found
+
+    async def asks(self, saga: str, step: str) -> list[str]:
+        """The keys of those instances whose question nobody has answered yet."""
+        found = [
+            state for state in await self.instances(saga) if step in state.steps and state.steps[step].status is Status.WAITING
+        ]
+        return [state.key for state in found]
+
     async def settled(self, saga: str, count: int) -> None:
         """Wait until so many instances of a saga have an outcome. Raises DemoFailed."""
         ended = 0
@@ -151,6 +178,9 @@ class Example(ABC):
 
     async def _run(self, kill: str) -> int:
         choose_log(self.crew, self.say)
+        if self.needs_kafka and self.crew.environment.get("SAGA_LOG"):
+            self.say(f"{self.name} is left out on a file log: {self.needs_kafka}")
+            return 0
         self.data.mkdir(exist_ok=True)
         self.crew.environment |= {"EXAMPLE_DATA": str(self.data), **self.settings()}
         os.environ.update(self.crew.environment)  # what is imported here reads the same settings as the services do
@@ -177,9 +207,10 @@ class Example(ABC):
             await self.log.close()
 
     def _start_all(self) -> None:
-        names = ", ".join(self.processes)
+        running = self.running()
+        names = ", ".join(running)
         self.say(f"starting {names} and two orchestrators")
-        for name, module in self.processes.items():
+        for name, module in running.items():
             self.crew.start(name, *module)
         for name, port in zip(ORCHESTRATORS, free_ports(len(ORCHESTRATORS)), strict=True):
             address = f"127.0.0.1:{port}"
@@ -250,6 +281,7 @@ def main(example: type[Example]) -> int:
     parser.add_argument("--stop", action="store_true", help="stop what was left up, and remove it")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where everything is made, and removed (default: .demo)")
     asked = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # while the broker is killed it says so many times a second
     keep, folder = asked.keep or os.environ.get("KEEP") == "1", asked.folder.resolve()
     seed = asked.seed if asked.seed is not None else int.from_bytes(os.urandom(3))
 

@@ -59,6 +59,9 @@ DRAWINGS = {  # by file: the command that draws it, and the app
     "checkout": ("graph checkout", "services:app"),
     "map": ("map", "services:app"),
     "nightly": ("graph nightly", "services.nightly:app"),
+    "pipeline": ("graph pipeline", "services.pipeline:app"),
+    "prediction": ("graph prediction", "services.prediction:app"),
+    "review": ("graph review", "services.prediction:app"),
 }
 
 

@@ -1,17 +1,11 @@
-"""Analytics: outcomes and revenue by window of time, in a table that survives its process, over HTTP.
+"""Analytics: outcomes and revenue by window of time, in a table that survives its process (`saga.reactor.table`), over HTTP.
 
-The table is a Faust table: a dictionary whose every change is first a record of its changelog, a compacted topic that it is read back
-from. Faust writes there in the background and acknowledges an event whether or not that write succeeded; a crash in between would
-lose the row. So here a row is in the changelog before it is in the dictionary, and in the dictionary before its event is acknowledged.
-
-    GET /numbers?window=60   all that this process knows, and the same by windows of so many seconds
+GET /numbers?window=60   all that this process knows, and the same by windows of so many seconds
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,11 +14,10 @@ from starlette.routing import Route
 
 from saga.cloudevents import CloudEvent, iso_time
 from saga.config import Config
-from saga.log.base import TopicSpec
+from saga.reactor import FaustReactor
 from saga.runtime.codec import EVENTS
-from services.checkout.numbers import CHANGELOG, KEEP, TABLE, WINDOW, Row, by_window, count, decode_row, encode_row, row_of
+from services.checkout.numbers import KEEP, TABLE, WINDOW, Row, by_window, count, decode_row, encode_row, row_of
 from services.checkout.outcomes import outcome_of
-from services.checkout.reactors.listen import listen, make_app, make_topics, run
 from services.checkout.settings import SETTINGS
 from services.checkout.web import Problem, problem_response, serve
 
@@ -33,12 +26,11 @@ MAX_WINDOWS = 2_000  # in one answer
 
 
 class Numbers:
-    """The table, and what is asked of it. A key is <partition>/<event id>: the rows of all partitions lie in one dictionary."""
+    """The table, and what is asked of it. A key is an event's id."""
 
-    def __init__(self, app: Any, config: Config, partitions: int) -> None:
-        self._app = app
-        self._events = config.prefix + EVENTS
-        self._table = app.Table(TABLE, partitions=partitions, key_type=bytes, value_type=bytes)
+    def __init__(self, reactor: FaustReactor) -> None:
+        self._reactor = reactor
+        self._table = reactor.table(TABLE)
         self._swept: dict[int, int] = {}  # partition → the window in which old rows last were taken out
 
     async def react(self, event: CloudEvent, partition: int) -> None:
@@ -46,35 +38,27 @@ class Numbers:
         outcome = outcome_of(event)
         if outcome is None:
             return
-        key, row = f"{partition}/{outcome.id}".encode(), row_of(outcome)
-        if self._table.data.get(key) is None:
-            await self._table.send_changelog(partition, key, encode_row(row))
-            self._table.data[key] = encode_row(row)
+        row = row_of(outcome)
+        if self._table.get(partition, outcome.id) is None:
+            await self._table.put(partition, outcome.id, encode_row(row))
         if self._swept.get(partition, 0) < row.window:
             self._swept[partition] = row.window
             await self._sweep(partition, row.at - KEEP)
 
     async def _sweep(self, partition: int, before: int) -> None:
-        old = [key for key, row in self._rows() if int(key.split(b"/")[0]) == partition and row.at < before]
-        for key in old:
-            await self._table.send_changelog(partition, key, None)
-            del self._table.data[key]
-
-    def _rows(self) -> Iterator[tuple[bytes, Row]]:
-        for key, raw in list(self._table.data.items()):
-            yield key, decode_row(raw)
+        for key, raw in list(self._table.rows({partition})):
+            if decode_row(raw).at < before:
+                await self._table.remove(partition, key)
 
     @property
     def ready(self) -> bool:
-        return bool(self._app.tables.recovery.completed.is_set() and not self._app.rebalancing)
+        return self._reactor.ready
 
     def mine(self) -> set[int]:
-        """The partitions that this process has now; rows of others may still lie in its dictionary."""
-        return {tp.partition for tp in self._app.consumer.assignment() if tp.topic == self._events}
+        return self._reactor.mine(EVENTS)
 
     def rows(self) -> list[Row]:
-        mine = self.mine()
-        return [row for key, row in self._rows() if int(key.split(b"/")[0]) in mine]
+        return [decode_row(raw) for _, raw in self._table.rows(self.mine())]
 
 
 def api(numbers: Numbers) -> Starlette:
@@ -113,16 +97,9 @@ async def analyse(stop: asyncio.Event) -> None:
     """Work until `stop` is set. Raises SagaError or OSError if Kafka or the address cannot be had."""
     from services import app as everything  # here, since it imports every example
 
-    config, partitions = Config.read(), everything.partitions
-    app = make_app(config, NAME)
-    safe = {
-        "cleanup.policy": "compact",
-        "unclean.leader.election.enable": "false",
-        "min.insync.replicas": "1" if config.dev else "2",
-    }
-    await make_topics(config, NAME, [TopicSpec(CHANGELOG, partitions, 1 if config.dev else 3, safe)])
-    numbers = Numbers(app, config, partitions)
-    listen(app, config, numbers.react)
+    reactor = FaustReactor(Config.read(), NAME, folder=SETTINGS.data, partitions=everything.partitions)
+    numbers = Numbers(reactor)
+    reactor.listen(EVENTS, numbers.react)
     async with asyncio.TaskGroup() as parts:
-        parts.create_task(run(app, stop))
+        parts.create_task(reactor.run(stop))
         parts.create_task(serve(api(numbers), SETTINGS.analytics_http, stop))

@@ -7,8 +7,9 @@ import asyncio
 from saga import Store
 from saga.cloudevents import CloudEvent
 from saga.config import Config
+from saga.reactor import FaustReactor
+from saga.runtime.codec import EVENTS
 from services.checkout.mail import TABLES, Mailer, by_smtp
-from services.checkout.reactors.listen import listen, make_app, make_topics, run
 from services.checkout.settings import SETTINGS, host_and_port
 
 NAME = "notification"
@@ -16,7 +17,8 @@ NAME = "notification"
 
 async def notify(stop: asyncio.Event) -> None:
     """Work until `stop` is set. Raises SagaError or OSError if Kafka or the database cannot be had."""
-    config = Config.read()
+    from services import app as everything  # here, since it imports every example
+
     SETTINGS.data.mkdir(parents=True, exist_ok=True)
     store = Store(SETTINGS.database(NAME), tables=TABLES)
     mailer = Mailer(SETTINGS.mail_drop, store, by_smtp(*host_and_port(SETTINGS.smtp)) if SETTINGS.smtp else None)
@@ -25,10 +27,9 @@ async def notify(stop: asyncio.Event) -> None:
         await asyncio.to_thread(mailer.handle, event)
 
     try:
-        app = make_app(config, NAME)
-        await make_topics(config, NAME, [])
+        reactor = FaustReactor(Config.read(), NAME, folder=SETTINGS.data, partitions=everything.partitions)
         await asyncio.to_thread(mailer.prepare)
-        listen(app, config, react)
-        await run(app, stop)
+        reactor.listen(EVENTS, react)
+        await reactor.run(stop)
     finally:
         store.close()

@@ -18,7 +18,7 @@ from saga import Store
 from saga.testing import Bench, Case
 from services.pipeline import source
 from services.pipeline.analyst import analyst
-from services.pipeline.audit import Books, ask, read_books
+from services.pipeline.audit import Books, read_books
 from services.pipeline.cleaner import TABLES, cleaner
 from services.pipeline.clinics import Delivery, deliveries
 from services.pipeline.collector import collector
@@ -26,6 +26,7 @@ from services.pipeline.demo import arrived
 from services.pipeline.saga import pipeline
 from services.pipeline.settings import Settings
 from services.pipeline.warehouse import warehouse
+from services.stage.books import ask
 from services.stage.example import free_address
 from topics.pipeline import BatchArrived
 

@@ -24,6 +24,7 @@ from topics.pipeline import (
     LoadBatch,
     Part,
     PartCollected,
+    PartDropped,
     PartUnreadable,
     ReportBatch,
 )
@@ -40,7 +41,7 @@ def bench_of_services() -> Bench:
     bench.answer(CleanBatch, BatchCleaned(batch_id="clinic-1", kept=32, bad=BAD))
     bench.answer(AnalyseBatch, BatchAnalysed(batch_id="clinic-1", figures=FIGURES))
     bench.answer(LoadBatch, BatchLoaded(batch_id="clinic-1", rows=32, replaced=0))
-    bench.answer(DropPart, lambda cmd: DropPart.__reply__.model_validate({"part": cmd.part}))
+    bench.answer(DropPart, lambda cmd: PartDropped(part=cmd.part))
     return bench
 
 

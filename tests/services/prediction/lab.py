@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from saga import Store
 from saga.testing import Bench, Case
-from services.prediction.audit import Books, ask, read_books
+from services.prediction.audit import Books, read_books
 from services.prediction.demo import asked, batches, verdict
 from services.prediction.predictor import TABLES as PREDICTIONS
 from services.prediction.predictor import predictor
@@ -22,6 +22,7 @@ from services.prediction.registry import registry
 from services.prediction.saga import prediction, review
 from services.prediction.samples import BATCH, FIRST
 from services.prediction.trainer import trainer
+from services.stage.books import ask
 from topics.prediction import ModelAsked
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saga import Saga, days
+from saga import Saga, hours
 from saga.testing import Bench, explore
 from services.prediction.saga import prediction, review
 from topics.prediction import (
@@ -22,6 +22,7 @@ from topics.prediction import (
     ModelChecked,
     ModelPromoted,
     ModelReleased,
+    ModelRolledBack,
     ModelTrained,
     ModelWorse,
     PredictBatch,
@@ -53,7 +54,7 @@ def bench_of_services() -> Bench:
     bench.answer(PromoteModel, ModelPromoted(version="r2-abc", previous="r1-abc"))
     bench.answer(CheckModel, ModelChecked(version="r2-abc", score=0.95, before=0.9))
     bench.answer(PredictBatch, doubts_the_last)
-    bench.answer(RollBackModel, RollBackModel.__reply__.model_validate({"version": "r2-abc", "current": "r1-abc"}))
+    bench.answer(RollBackModel, ModelRolledBack(version="r2-abc", current="r1-abc"))
     bench.answer(RecordVerdict, VerdictRecorded(run_id="r2", changed=1))
     return bench
 
@@ -113,7 +114,7 @@ def test_a_release_that_nobody_answers_is_asked_after() -> None:
         bench.silence(ReleaseModel)
         bench.answer(FindRelease, ModelReleased(version="r2-abc"))  # it was released, only the answer was lost
         run = bench.start(ASKED)
-        bench.advance(days(1))
+        bench.advance(hours(1))
         assert len(run.commands(FindRelease)) == 1
         assert run.outcome == "completed"
 
@@ -122,7 +123,7 @@ def test_once_released_predictions_are_tried_until_they_are_made() -> None:
     with bench_of_services() as bench:
         bench.fail(PredictBatch, "the model's file cannot be read", times=20)
         run = bench.start(ASKED)
-        bench.advance(days(1))
+        bench.advance(hours(1))
         assert run.outcome == "completed"
         assert run.data.predicted == 6
         assert not run.commands(RollBackModel)
@@ -132,12 +133,12 @@ def test_when_nobody_answers_the_head_of_the_lab_may_and_then_nobody() -> None:
     with bench_of_services() as bench:
         bench.start(ASKED)
         doubts = bench.case("r2", review.name)
-        bench.advance(days(2.5))
+        bench.advance(hours(5))
         doubts.answer("verdict", Verdict(malignant=()), "head_of_lab")
         assert doubts.outcome == "completed"
     with bench_of_services() as bench:
         bench.start(ASKED)
-        bench.advance(days(5))
+        bench.advance(hours(9))
         assert bench.case("r2", review.name).outcome == "compensated"
         assert not bench.commands(RecordVerdict)
 
