@@ -1,0 +1,7 @@
+"""For an example whose services start programs themselves: children that end with the process which started them, also if it is killed."""
+
+from __future__ import annotations
+
+from infra.process import halt, last_lines, spawn
+
+__all__ = ["halt", "last_lines", "spawn"]
