@@ -8,9 +8,10 @@ from services.chain import app as chain
 from services.customer import app as customer
 from services.nightly import app as nightly
 from services.pipeline import app as pipeline
+from services.platform import app as platform
 from services.prediction import app as prediction
 
-PARTS = (checkout, customer, chain, pipeline, prediction, nightly)
+PARTS = (checkout, customer, chain, pipeline, prediction, platform, nightly)
 
 app = App(
     sagas=[saga for part in PARTS for saga in part.sagas],

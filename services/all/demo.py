@@ -16,11 +16,12 @@ from services.checkout.example import Checkout
 from services.customer.demo import Customer
 from services.nightly.demo import Nightly
 from services.pipeline.demo import Pipeline
+from services.platform.demo import Platform
 from services.prediction.demo import Predictions
 from services.stage.example import Example, main
 from services.stage.findings import Finding
 
-PARTS: tuple[type[Example], ...] = (Checkout, Customer, Chain, Pipeline, Predictions, Nightly)
+PARTS: tuple[type[Example], ...] = (Checkout, Customer, Chain, Pipeline, Predictions, Platform, Nightly)
 
 
 class All(Example):
