@@ -4,8 +4,8 @@ aiokafka's consumer is not used here. It asks again only when all of its last an
 and what one fetch costs it in Python was the largest part of a saga at a low rate (see `kafka_fetch`). So:
 
 - All readers of a process share one follower, one connection and one session for each broker: five participants wait with one long poll.
-- A broker is asked as soon as somebody waits, and only then. An idle system so learns of a record at once; a busy one takes with one
-  request what has come meanwhile for all, and nothing has to be tuned.
+- A broker is asked as soon as somebody waits or looks, and only then. So an idle system learns of a record at once; a busy one takes with
+  one request what has come meanwhile for all, and nothing has to be tuned.
 - What comes for a partition that is busy is kept for it, up to a bound; then it is left out of the requests until it is taken.
 
 An answer may be late: a partition may have been unassigned, or assigned anew elsewhere, since it was asked for. So each assignment is an
@@ -179,6 +179,12 @@ class Follower:
         if self._waiting == 0:
             self._idle_since = self._clock()
             self._wanted.clear()
+
+    def ask_once(self) -> None:
+        """For one who does not wait, but comes again: brokers that are not being asked are asked once."""
+        self._wanted.set()
+        if not self._waiting:
+            self._wanted.clear()  # those who stood there go on all the same
 
     def room(self) -> None:
         """A partition that was full may be fetched again."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition as KafkaPartition  # type: ignore[import-untyped]
 from aiokafka.protocol.fetch import FetchRequest_v11, FetchResponse_v11  # type: ignore[import-untyped]
+from aiokafka.record.util import calc_crc32c  # type: ignore[import-untyped]
 
 from saga.errors import InputsLost, Unavailable
 from saga.log import kafka_follow
@@ -259,5 +260,40 @@ def test_whatever_is_assigned_anew_and_wherever_nothing_is_lost_or_repeated(seed
         for partition in all_of_it:
             await take(reader, [partition], wrote[partition] - at[partition])
             assert reader.position(partition) == wrote[partition]
+
+    play(scene)
+
+
+def test_who_never_waits_is_given_what_comes_all_the_same() -> None:
+    async def scene(broker: Played, process: Process) -> None:
+        reader, seen = process.reader(), list[str]()
+        await reader.assign({HERE: 0})
+        broker.write(out(HERE), b"a")
+        async with asyncio.timeout(5):
+            while not seen:  # as a partition's task does while it writes a snapshot
+                seen += texts(await reader.fetch([HERE], limit=1, timeout=0.0))
+                await asyncio.sleep(0.01)
+        assert seen == ["a"]
+
+    play(scene)
+
+
+def test_a_batch_that_cannot_be_unpacked_is_told_and_what_lies_around_it_is_not_skipped() -> None:
+    async def scene(broker: Played, process: Process) -> None:
+        reader = process.reader()
+        broker.write(out(HERE), b"a")
+        broker.write(out(HERE), b"b", data=packed_badly(batch(1, b"b")))
+        broker.write(out(HERE), b"c")
+        await reader.assign({HERE: 0})
+        assert texts(await reader.fetch([HERE], limit=9, timeout=5)) == ["a"]
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="cannot be unpacked"):
+                await reader.fetch([HERE], limit=9, timeout=5)
+            assert reader.position(HERE) == 1
+
+    def packed_badly(data: bytes) -> bytes:
+        """It says that it is gzip, and is not; its checksum is right."""
+        rest = data[21:22] + bytes([data[22] | 1]) + data[23:]
+        return data[:17] + calc_crc32c(rest).to_bytes(4, "big") + rest
 
     play(scene)
