@@ -32,6 +32,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
     for_code,
 )
 
+from saga.errors import Unavailable
 from saga.log.base import StoredRecord, TopicPartition
 from saga.log.kafka_client import Background, Cluster, connecting, cut, end_tasks, said, within
 from saga.log.kafka_fetch import FetchAnswer, Limits, Part, Session, end_of
@@ -321,6 +322,7 @@ class Followers:
         self._background = background
         self._opening = asyncio.Lock()
         self._open: list[Follower] = []
+        self._closed = False
 
     async def free_for(self, partition: Any) -> Follower:
         """One that does not follow this partition; it is true until the caller's next await. Raises Unavailable."""
@@ -330,10 +332,14 @@ class Followers:
                     return follower
             follower = Follower(self._cluster, self._background)
             await follower.open()
+            if self._closed:
+                follower.close()
+                raise Unavailable("the log is closed")
             self._open.append(follower)
             return follower
 
     def close(self) -> None:
+        self._closed = True
         while self._open:
             self._open.pop().close()
 

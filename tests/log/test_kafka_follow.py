@@ -297,3 +297,17 @@ def test_a_batch_that_cannot_be_unpacked_is_told_and_what_lies_around_it_is_not_
         return data[:17] + calc_crc32c(rest).to_bytes(4, "big") + rest
 
     play(scene)
+
+
+def test_a_reader_that_connects_while_the_log_closes_leaves_nothing_open() -> None:
+    async def scene(broker: Played, process: Process) -> None:
+        reader = process.reader()
+        assigning = asyncio.create_task(reader.assign({HERE: 0}))
+        await asyncio.sleep(0)  # it has begun to connect
+        process.followers.close()
+        with pytest.raises(Unavailable, match="closed"):
+            await assigning
+        await process.background.finish()
+        assert len(asyncio.all_tasks()) == 1 + len([task for task in broker._tasks if not task.done()])
+
+    play(scene)
