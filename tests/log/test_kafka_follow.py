@@ -294,7 +294,7 @@ def test_a_batch_that_cannot_be_unpacked_is_told_and_what_lies_around_it_is_not_
     def packed_badly(data: bytes) -> bytes:
         """It says that it is gzip, and is not; its checksum is right."""
         rest = data[21:22] + bytes([data[22] | 1]) + data[23:]
-        return data[:17] + calc_crc32c(rest).to_bytes(4, "big") + rest
+        return data[:17] + int(calc_crc32c(rest)).to_bytes(4, "big") + rest
 
     play(scene)
 
