@@ -43,7 +43,9 @@ logger = logging.getLogger(__name__)
 
 LONG_POLL_MS = 200  # a fetch under way delays the first one after `follow` by as much, since a broker answers in turn
 ANSWER_BYTES, PARTITION_BYTES = 50 * 1024 * 1024, 1024 * 1024  # of one answer at most, as aiokafka and Java have it
-KEPT_BYTES = 1024 * 1024  # of a partition, in lumps that nobody has taken; the last of them may be as large again
+# Of a partition, in lumps that nobody has taken. One full answer is not more than that, so the next is fetched while it is taken: to be
+# left out of a request costs a long poll when the other partitions are idle. The last lump may be as large again.
+KEPT_BYTES = PARTITION_BYTES
 RETRY = 0.1  # seconds after a failure, before a broker is asked again
 NOBODY = frozenset((None, -1))  # how aiokafka calls the leader of a partition that has none
 MOVED = (NotLeaderForPartitionError, LeaderNotAvailableError, UnknownTopicOrPartitionError)  # in the ordinary course of things
@@ -68,7 +70,7 @@ class Followed:
     @property
     def full(self) -> bool:
         """Whether there is nothing more to be fetched for now: enough is here, or a failure that nobody has been told of."""
-        return self._kept >= KEPT_BYTES or self.failure is not None
+        return self._kept > KEPT_BYTES or self.failure is not None
 
     @property
     def empty(self) -> bool:

@@ -220,6 +220,25 @@ def test_a_partition_that_nobody_takes_is_kept_up_to_a_bound_and_goes_on_later(m
     play(scene)
 
 
+def test_one_full_answer_is_fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a partition with much to read, beside idle ones, would get an answer for each long poll of theirs."""
+    monkeypatch.setattr(kafka_follow, "KEPT_BYTES", len(batch(0, b"a")))
+
+    async def scene(broker: Played, process: Process) -> None:
+        reader, asked = process.reader(), list[bool]()
+        await reader.assign({HERE: 0, THERE: 0})
+        for _ in range(2):
+            broker.write(out(HERE), b"a")
+            for _ in range(3):  # so that the broker was asked since
+                broker.write(out(THERE), b"b")
+                await take(reader, [THERE], 1)
+            (_, wanted), *_ = broker.sessions.values()
+            asked.append(out(HERE) in wanted)
+        assert asked == [True, False]
+
+    play(scene)
+
+
 def test_a_silent_broker_makes_it_unavailable_with_the_reason() -> None:
     async def scene(broker: Played, process: Process) -> None:
         reader = process.reader()
