@@ -34,7 +34,7 @@ READ_COMMITTED = 1
 # In the head of a batch: what its length does not count, where it says how it is written, and how far its last offset is from its first.
 OVERHEAD, MAGIC, DISTANCE = 12, 16, 23
 MAGIC_2 = 2  # as Kafka writes since 0.11
-SMALLEST = 14  # what a length counts at least (of the oldest way of writing)
+SMALLEST, SMALLEST_2 = 14, 49  # what a length counts at least: of the oldest way of writing, and of today's
 
 _ASK = Struct(">iiiibii")  # replica, wait, least bytes, most bytes, isolation, session, epoch
 _PARTITION = Struct(">iiqqi")  # number, leader's epoch, offset, log start, most bytes
@@ -163,7 +163,7 @@ def end_of(records: bytes, offset: int) -> int:
     at, size = 0, len(records)
     while size - at > MAGIC:
         base, length = _BATCH.unpack_from(records, at)
-        if length < SMALLEST:
+        if length < (SMALLEST_2 if records[at + MAGIC] >= MAGIC_2 else SMALLEST):
             raise CorruptRecordException(f"a batch of {length} bytes")
         after = at + OVERHEAD + length
         if after > size:

@@ -4,8 +4,8 @@ aiokafka's consumer is not used here. It asks again only when all of its last an
 and what one fetch costs it in Python was the largest part of a saga at a low rate (see `kafka_fetch`). So:
 
 - All readers of a process share one follower, one connection and one session for each broker: five participants wait with one long poll.
-- A broker is asked as soon as somebody waits, and only then. An idle system so learns of a record at once; a busy one takes with one
-  request what has come meanwhile for all, and nothing has to be tuned.
+- A broker is asked as soon as somebody waits or looks, and only then. So an idle system learns of a record at once; a busy one takes with
+  one request what has come meanwhile for all, and nothing has to be tuned.
 - What comes for a partition that is busy is kept for it, up to a bound; then it is left out of the requests until it is taken.
 
 An answer may be late: a partition may have been unassigned, or assigned anew elsewhere, since it was asked for. So each assignment is an
@@ -32,6 +32,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
     for_code,
 )
 
+from saga.errors import Unavailable
 from saga.log.base import StoredRecord, TopicPartition
 from saga.log.kafka_client import Background, Cluster, connecting, cut, end_tasks, said, within
 from saga.log.kafka_fetch import FetchAnswer, Limits, Part, Session, end_of
@@ -42,7 +43,9 @@ logger = logging.getLogger(__name__)
 
 LONG_POLL_MS = 200  # a fetch under way delays the first one after `follow` by as much, since a broker answers in turn
 ANSWER_BYTES, PARTITION_BYTES = 50 * 1024 * 1024, 1024 * 1024  # of one answer at most, as aiokafka and Java have it
-KEPT_BYTES = 1024 * 1024  # of a partition, in lumps that nobody has taken; the last of them may be as large again
+# Of a partition, in lumps that nobody has taken. One full answer is not more than that, so the next is fetched while it is taken: to be
+# left out of a request costs a long poll when the other partitions are idle. The last lump may be as large again.
+KEPT_BYTES = PARTITION_BYTES
 RETRY = 0.1  # seconds after a failure, before a broker is asked again
 NOBODY = frozenset((None, -1))  # how aiokafka calls the leader of a partition that has none
 MOVED = (NotLeaderForPartitionError, LeaderNotAvailableError, UnknownTopicOrPartitionError)  # in the ordinary course of things
@@ -67,7 +70,7 @@ class Followed:
     @property
     def full(self) -> bool:
         """Whether there is nothing more to be fetched for now: enough is here, or a failure that nobody has been told of."""
-        return self._kept >= KEPT_BYTES or self.failure is not None
+        return self._kept > KEPT_BYTES or self.failure is not None
 
     @property
     def empty(self) -> bool:
@@ -179,6 +182,12 @@ class Follower:
         if self._waiting == 0:
             self._idle_since = self._clock()
             self._wanted.clear()
+
+    def ask_once(self) -> None:
+        """For one who does not wait, but comes again: brokers that are not being asked are asked once."""
+        self._wanted.set()
+        if not self._waiting:
+            self._wanted.clear()  # those who stood there go on all the same
 
     def room(self) -> None:
         """A partition that was full may be fetched again."""
@@ -315,6 +324,7 @@ class Followers:
         self._background = background
         self._opening = asyncio.Lock()
         self._open: list[Follower] = []
+        self._closed = False
 
     async def free_for(self, partition: Any) -> Follower:
         """One that does not follow this partition; it is true until the caller's next await. Raises Unavailable."""
@@ -324,10 +334,14 @@ class Followers:
                     return follower
             follower = Follower(self._cluster, self._background)
             await follower.open()
+            if self._closed:
+                follower.close()
+                raise Unavailable("the log is closed")
             self._open.append(follower)
             return follower
 
     def close(self) -> None:
+        self._closed = True
         while self._open:
             self._open.pop().close()
 

@@ -98,6 +98,7 @@ class Batch:
         self.since = loop.time()
         self.answer: asyncio.Future[Placed] = loop.create_future()
         self.data = b""  # from when it is sent
+        self.in_doubt = False  # whether it may be there: it was sent, and is sent again
         self._builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, limit)
 
     def add(self, record: Record) -> bool:
@@ -252,16 +253,23 @@ class Producer:
     def _answered(self, partition: Any, code: int | None, placed: Placed | None) -> None:
         if code is None or placed is None:
             self._failed(partition, KafkaError("the broker has not answered for it"))
-        elif (error := for_code(code)) in (NoError, DuplicateSequenceNumber):  # the latter: it is there, and it is not known where
+        elif (error := for_code(code)) is NoError:
             self._end(partition, placed)
+        elif error is DuplicateSequenceNumber:  # it is there, and it is not known where
+            self._end(partition, Placed(-1, -1))
         else:
             self._failed(partition, error())
 
     def _failed(self, partition: Any, error: KafkaError) -> None:
         """What may pass is tried again; the batch stays the first of its partition."""
-        if not error.retriable:
-            self._end(partition, error)
+        if self.ended:
             return
+        batch = self._queues[partition][0]
+        if not error.retriable:
+            doubt = KafkaError(f"{said(error)}, but it was sent before, with an unknown outcome")
+            self._end(partition, doubt if batch.in_doubt else error)
+            return
+        batch.in_doubt = True
         logger.warning("%s: a batch for %s:%d is sent again: %s", self.name, *partition, said(error))
         if error.invalid_metadata:
             self._client.force_metadata_update()
@@ -272,6 +280,8 @@ class Producer:
         self._soon()
 
     def _end(self, partition: Any, outcome: Placed | KafkaError) -> None:
+        if self.ended:
+            return  # it was settled as unknown
         queue = self._queues[partition]
         _settle(queue.popleft(), outcome)
         if not queue:
@@ -280,14 +290,17 @@ class Producer:
 
     async def _look_for_leaders(self, lost: Sequence[Any]) -> None:
         """Partitions without a leader: look for it; a batch that has waited too long for one has failed."""
+        for partition in lost:
+            self._client.add_topic(partition.topic)  # a client that knew all topics knows only what was added, once something was
         await self._client.force_metadata_update()
         await asyncio.sleep(RETRY)
         self._looking = False
         for partition in lost:
-            if partition not in self._muted and self._client.cluster.leader_for_partition(partition) in NOBODY:
-                since = self._queues[partition][0].since
-                if asyncio.get_running_loop().time() - since > self._timeout / 1000:
-                    self._end(partition, NotLeaderForPartitionError(f"{partition.topic}:{partition.partition} has no leader"))
+            queue = self._queues.get(partition)  # it may have been sent meanwhile, and have lost its leader again
+            if not queue or partition in self._muted or self._client.cluster.leader_for_partition(partition) not in NOBODY:
+                continue
+            if asyncio.get_running_loop().time() - queue[0].since > self._timeout / 1000:
+                self._end(partition, NotLeaderForPartitionError(f"{partition.topic}:{partition.partition} has no leader"))
         self._soon()
 
 

@@ -62,7 +62,11 @@ class KafkaReader:
                 raise Unavailable("the reader is closed")
             followed = [(each, self._followed[each]) for each in partitions if each in self._followed]
             taken = self._take(followed, limit)
-            if taken or (left := until - clock()) <= 0:
+            if taken:
+                return taken
+            if (left := until - clock()) <= 0:
+                for follower in {each.follower for _, each in followed}:
+                    follower.ask_once()
                 return taken
             await self._news([each for _, each in followed], min(left, LOOK_SECONDS))
             self._listen_for(followed)

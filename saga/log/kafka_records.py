@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from aiokafka.consumer import fetcher  # type: ignore[import-untyped]
-from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
+from aiokafka.errors import CorruptRecordException, KafkaError  # type: ignore[import-untyped]
 from aiokafka.record.default_records import _DefaultRecordBatchPy  # type: ignore[import-untyped]
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy  # type: ignore[import-untyped]
 
@@ -81,13 +81,22 @@ class Lump(_Records):
 
     def take(self, taken: list[StoredRecord], limit: int) -> None:
         """Add records until there are `limit`. Raises KafkaError where they cannot be read, after those before it."""
-        while len(taken) < limit:
-            try:
-                taken.extend(islice(self._records_iterator, limit - len(taken)))
-                self.done = len(taken) < limit
-                return
-            except UnicodeDecodeError:  # the iterator has ended with it: the lenient one begins at this record
+        try:
+            while not self._took(taken, limit):
                 taken.append(self._leniently())
+        except KafkaError:
+            raise
+        except Exception as error:  # each codec has errors of its own; and to go on would skip what is behind it
+            raise CorruptRecordException(f"a batch cannot be unpacked at {self.next_fetch_offset}: {error!r}") from error
+
+    def _took(self, taken: list[StoredRecord], limit: int) -> bool:
+        """False if the fast parser has ended at a header key: the lenient one begins at this record."""
+        try:
+            taken.extend(islice(self._records_iterator, limit - len(taken)))
+        except UnicodeDecodeError:
+            return False
+        self.done = len(taken) < limit
+        return True
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> StoredRecord:
         return stored(tp.topic, tp.partition, record)

@@ -76,9 +76,10 @@ async def ask(client: Any, node: Any, call: Call) -> Any:
     """
     connection = client._conns.get((node, ConnectionGroup.DEFAULT))
     if connection is None or not connection.connected():
-        if not await client.ready(node):
+        ready = await client.ready(node)
+        connection = client._conns.get((node, ConnectionGroup.DEFAULT))
+        if not ready or connection is None or not connection.connected():  # it may have been made for another, and be cut again
             raise NodeNotReadyError(f"no connection to node {node}")
-        connection = client._conns[node, ConnectionGroup.DEFAULT]
     _Frames.take_over(connection)
     call.prepare(connection._versions)
     number = connection._next_correlation_id()

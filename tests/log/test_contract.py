@@ -70,6 +70,23 @@ def test_publish_keeps_the_order_within_each_partition(adapter: Adapter) -> None
     adapter.run(scenario)
 
 
+def test_who_looks_and_never_waits_is_given_what_comes(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        log = await adapter.log()
+        to = TopicPartition(await adapter.topic(log), 0)
+        reader, seen = log.reader(), list[str]()
+        await reader.assign({to: 0})
+        for word in ("a", "b"):
+            await log.append(to, values(word))
+            async with asyncio.timeout(20):
+                while word not in seen:
+                    seen += texts(await reader.fetch([to], limit=9, timeout=0.0))
+                    await asyncio.sleep(0.01)
+        assert seen == ["a", "b"]
+
+    adapter.run(scenario)
+
+
 def test_publishing_nothing_is_done_at_once(adapter: Adapter) -> None:
     async def scenario() -> None:
         log = await adapter.log()

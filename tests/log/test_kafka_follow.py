@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition as KafkaPartition  # type: ignore[import-untyped]
 from aiokafka.protocol.fetch import FetchRequest_v11, FetchResponse_v11  # type: ignore[import-untyped]
+from aiokafka.record.util import calc_crc32c  # type: ignore[import-untyped]
 
 from saga.errors import InputsLost, Unavailable
 from saga.log import kafka_follow
@@ -219,6 +220,25 @@ def test_a_partition_that_nobody_takes_is_kept_up_to_a_bound_and_goes_on_later(m
     play(scene)
 
 
+def test_one_full_answer_is_fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a partition with much to read, beside idle ones, would get an answer for each long poll of theirs."""
+    monkeypatch.setattr(kafka_follow, "KEPT_BYTES", len(batch(0, b"a")))
+
+    async def scene(broker: Played, process: Process) -> None:
+        reader, asked = process.reader(), list[bool]()
+        await reader.assign({HERE: 0, THERE: 0})
+        for _ in range(2):
+            broker.write(out(HERE), b"a")
+            for _ in range(3):  # so that the broker was asked since
+                broker.write(out(THERE), b"b")
+                await take(reader, [THERE], 1)
+            (_, wanted), *_ = broker.sessions.values()
+            asked.append(out(HERE) in wanted)
+        assert asked == [True, False]
+
+    play(scene)
+
+
 def test_a_silent_broker_makes_it_unavailable_with_the_reason() -> None:
     async def scene(broker: Played, process: Process) -> None:
         reader = process.reader()
@@ -259,5 +279,54 @@ def test_whatever_is_assigned_anew_and_wherever_nothing_is_lost_or_repeated(seed
         for partition in all_of_it:
             await take(reader, [partition], wrote[partition] - at[partition])
             assert reader.position(partition) == wrote[partition]
+
+    play(scene)
+
+
+def test_who_never_waits_is_given_what_comes_all_the_same() -> None:
+    async def scene(broker: Played, process: Process) -> None:
+        reader, seen = process.reader(), list[str]()
+        await reader.assign({HERE: 0})
+        broker.write(out(HERE), b"a")
+        async with asyncio.timeout(5):
+            while not seen:  # as a partition's task does while it writes a snapshot
+                seen += texts(await reader.fetch([HERE], limit=1, timeout=0.0))
+                await asyncio.sleep(0.01)
+        assert seen == ["a"]
+
+    play(scene)
+
+
+def test_a_batch_that_cannot_be_unpacked_is_told_and_what_lies_around_it_is_not_skipped() -> None:
+    async def scene(broker: Played, process: Process) -> None:
+        reader = process.reader()
+        broker.write(out(HERE), b"a")
+        broker.write(out(HERE), b"b", data=packed_badly(batch(1, b"b")))
+        broker.write(out(HERE), b"c")
+        await reader.assign({HERE: 0})
+        assert texts(await reader.fetch([HERE], limit=9, timeout=5)) == ["a"]
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="cannot be unpacked"):
+                await reader.fetch([HERE], limit=9, timeout=5)
+            assert reader.position(HERE) == 1
+
+    def packed_badly(data: bytes) -> bytes:
+        """It says that it is gzip, and is not; its checksum is right."""
+        rest = data[21:22] + bytes([data[22] | 1]) + data[23:]
+        return data[:17] + int(calc_crc32c(rest)).to_bytes(4, "big") + rest
+
+    play(scene)
+
+
+def test_a_reader_that_connects_while_the_log_closes_leaves_nothing_open() -> None:
+    async def scene(broker: Played, process: Process) -> None:
+        reader = process.reader()
+        assigning = asyncio.create_task(reader.assign({HERE: 0}))
+        await asyncio.sleep(0)  # it has begun to connect
+        process.followers.close()
+        with pytest.raises(Unavailable, match="closed"):
+            await assigning
+        await process.background.finish()
+        assert len(asyncio.all_tasks()) == 1 + len([task for task in broker._tasks if not task.done()])
 
     play(scene)

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition as KafkaPartition  # type: ignore[import-unt
 from aiokafka.protocol.produce import ProduceResponse_v7  # type: ignore[import-untyped]
 from aiokafka.record.memory_records import MemoryRecords  # type: ignore[import-untyped]
 
-from saga.errors import Unavailable
+from saga.errors import Rejected, Unavailable
 from saga.log.base import Appended, Outgoing, Record, TopicPartition
 from saga.log.kafka_client import Background, Cluster
 from saga.log.kafka_writer import Writer
@@ -19,7 +19,7 @@ from tests.log.kafka_played import Played
 from tests.log.tools import values
 
 HERE, THERE = TopicPartition("pay.commands", 0), TopicPartition("pay.commands", 1)
-OUT_OF_ORDER = 45
+MESSAGE_TOO_LARGE, OUT_OF_ORDER, DUPLICATE = 10, 45, 46
 
 
 def out(partition: TopicPartition) -> Any:
@@ -105,6 +105,35 @@ def test_after_a_refusal_for_good_a_new_producer_is_used() -> None:
         assert before is not None
         assert before.producer.ended
         assert writer._line is not before
+
+    play(scene)
+
+
+def test_a_batch_that_is_there_but_nobody_knows_where_is_unknown_and_the_producer_goes_on() -> None:
+    async def scene(broker: Played, writer: Writer) -> None:
+        before = writer._line
+        broker.fault = lambda _: bytes(ProduceResponse_v7([("pay.commands", [(0, DUPLICATE, 0, 5, 0)])], 0).encode())
+        with pytest.raises(Unavailable, match="did not say where"):
+            await writer.append(HERE, values("a"))
+        broker.fault = lambda _: None
+        await writer.append(HERE, values("b"))
+        assert landed(broker, HERE) == [(0, [b"a"]), (1, [b"b"])]
+        assert writer._line is before
+
+    play(scene)
+
+
+def test_a_refusal_of_what_was_sent_before_does_not_say_that_it_is_not_there() -> None:
+    async def scene(broker: Played, writer: Writer) -> None:
+        too_large = bytes(ProduceResponse_v7([("pay.commands", [(0, MESSAGE_TOO_LARGE, -1, -1, -1)])], 0).encode())
+        broker.fault = lambda _: too_large
+        with pytest.raises(Rejected):
+            await writer.append(HERE, values("a"))
+        broker.fault = lambda _: None if broker.lose_answers else too_large
+        broker.lose_answers = 1
+        with pytest.raises(Unavailable, match="sent before"):
+            await writer.append(HERE, values("b"))
+        assert landed(broker, HERE)[-1] == (0, [b"b"])
 
     play(scene)
 

@@ -210,3 +210,5 @@ def test_the_end_of_nothing_is_where_it_began_and_nonsense_is_told() -> None:
     assert end_of(written(7, 3)[:-1], 7) == 7
     with pytest.raises(CorruptRecordException):
         end_of(bytes(100), 7)
+    with pytest.raises(CorruptRecordException):
+        end_of(pack(">qiib", 7, 14, 0, 2) + bytes(9), 7)  # too short for what it says that it is
