@@ -24,7 +24,7 @@ from saga.engine.kinds import Chain, Child
 from saga.engine.messages import CHILD_COMPENSATED, CHILD_COMPLETED, CHILD_REJECTED, NOTHING, RELEASE, UNDO
 from saga.engine.policy import DEFAULT_REMEMBER
 from saga.engine.settle import turn_back
-from saga.engine.state import Action, Cause, Instance, Phase, Status, StepState, Waits, command_id, split_instance, step_and_action
+from saga.engine.state import Action, Cause, Instance, Phase, Status, StepState, command_id, split_instance, step_and_action
 
 
 def start_other(draft: Draft, step: Chain[Any]) -> None:
@@ -35,10 +35,7 @@ def start_other(draft: Draft, step: Chain[Any]) -> None:
     key = draft.key_of(step.name, step.child, data)
     id = command_id(draft.state.id, step.name, Action.EXECUTE, 1)
     about = {"sagachild": step.child.name, "traceparent": draft.state.trace}
-    draft.outputs.append(Request(step.command_class.__type__, id, key, data, about))
-    draft.state.steps[step.name] = StepState(
-        Status.DONE, Waits.NOTHING, decided=draft.now, sent={"key": key, "data": data}, succeeded=True, answer="done"
-    )
+    draft.start_other(step.name, Request(step.command_class.__type__, id, key, data, about))
 
 
 def end(draft: Draft, phase: Phase) -> None:
