@@ -28,9 +28,9 @@ from saga.engine.actions import SIGNAL, signalled
 from saga.engine.apply import diff
 from saga.engine.decision import Announce, DeadLetter, Decision, Input, Kind, Output
 from saga.engine.definition import Saga
-from saga.engine.draft import Draft
+from saga.engine.draft import Draft, Ignored
 from saga.engine.keys import problem_of
-from saga.engine.messages import UNDO
+from saga.engine.messages import RELEASE, UNDO
 from saga.engine.operate import operate
 from saga.engine.policy import KEEP_EARLY, MAX_DECISIONS
 from saga.engine.state import Instance, Phase, Status, early_id, instance_id
@@ -209,6 +209,8 @@ def _answer(state: Instance, about: dict[str, Any]) -> dict[str, Any]:
 def _other_version(saga: Saga[Any, Any] | None, state: Instance, given: Input, now: int) -> Decision:
     """S5: an instance is pinned to the version it started with; without that version nothing can be decided."""
     if not state.live:
+        if given.kind is Kind.PARENT and given.type == RELEASE:  # it needs none of its own code to be forgotten
+            return _released(saga, state, given, now)
         return _nothing(state, given, "after-end", outputs=_to_parent(state, given))
     if saga is None:
         there = "is not registered"
@@ -224,6 +226,15 @@ def _other_version(saga: Saga[Any, Any] | None, state: Instance, given: Input, n
         draft.park("version", detail=detail, holds=True)
     note, detail = keep(draft, given, "kept")
     return _decision(state, draft, given, note, detail)
+
+
+def _released(saga: Saga[Any, Any] | None, state: Instance, given: Input, now: int) -> Decision:
+    draft = Draft(_NO_SAGA if saga is None else saga, state, now).copy()
+    try:
+        note = family.release(draft, given)
+    except Ignored as ignored:
+        return _nothing(state, given, ignored.reason, ignored.detail)
+    return _decision(state, draft, given, note, "")
 
 
 def _to_parent(state: Instance, given: Input) -> tuple[Output, ...]:

@@ -185,7 +185,7 @@ class Draft:
         if isinstance(step, Child):
             data = {"key": self.key_of(name, step.child, data), "data": data}
         self.state.steps[name] = StepState(decided=self.now, sent=data)
-        self._written(name, [s.sent for s in self.state.steps.values()], "all commands of the instance", MAX_SENT_BYTES)
+        self._bound_sent(name)
         self._send(name, data)
 
     def remedy(self, name: str) -> None:
@@ -195,7 +195,16 @@ class Draft:
         assert step.command_class is not None
         data = self.command(name, step.command, step.command_class)
         self.set(name, status=Status.EXECUTING, attempt=1, decided=self.now, sent=data)
+        self._bound_sent(name)
         self._send(name, data)
+
+    def start_other(self, name: str, request: Request) -> None:
+        """Begin another instance that nobody waits for; what starts it counts as what this one sent."""
+        sent = {"key": request.key, "data": request.data}
+        self.state.steps[name] = StepState(Status.DONE, Waits.NOTHING, decided=self.now, sent=sent, succeeded=True, answer="done")
+        self.outputs.append(request)
+        self._bound_sent(name)
+        self._bound_outputs(name)
 
     def begin(self, name: str, status: Status) -> None:
         """Begin to verify or to compensate a step, under a command id that was not used before."""
@@ -263,8 +272,16 @@ class Draft:
                 )
             )
         self.set(name, waits=Waits.REPLY, due=None if timeout is None else self.now + round(timeout.total_seconds() * 1000))
+        self._bound_outputs(name)
+
+    def _bound_sent(self, name: str) -> None:
+        """S32: all that an instance sent stands in its state."""
+        self._written(name, [s.sent for s in self.state.steps.values()], "all commands of the instance", MAX_SENT_BYTES)
+
+    def _bound_outputs(self, name: str) -> None:
+        """S32: what leaves stands in the decision, which has to fit in one batch."""
         if len(self.outputs) * MAX_DATA_BYTES > MAX_OUTPUT_BYTES:  # each alone is within its own limit
-            sent = [output.data for output in self.outputs if isinstance(output, Send)]
+            sent = [output.data for output in self.outputs if isinstance(output, Send | Request)]
             self._written(name, sent, "the commands of one decision", MAX_OUTPUT_BYTES)
 
     def _to_child(self, name: str, step: Child[Any, Any], action: Action, data: Any) -> Request:

@@ -15,14 +15,16 @@ is an instance of its own, with an id and an outcome of its own. Parent and chil
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from saga.engine.decision import Input, Request
+from saga.engine.definition import Saga
 from saga.engine.draft import Draft, Ignored, UserCodeRaised
 from saga.engine.kinds import Chain, Child
 from saga.engine.messages import CHILD_COMPENSATED, CHILD_COMPLETED, CHILD_REJECTED, NOTHING, RELEASE, UNDO
+from saga.engine.policy import DEFAULT_REMEMBER
 from saga.engine.settle import turn_back
-from saga.engine.state import Action, Cause, Instance, Phase, Status, StepState, Waits, command_id, split_instance, step_and_action
+from saga.engine.state import Action, Cause, Instance, Phase, Status, StepState, command_id, split_instance, step_and_action
 
 
 def start_other(draft: Draft, step: Chain[Any]) -> None:
@@ -33,10 +35,7 @@ def start_other(draft: Draft, step: Chain[Any]) -> None:
     key = draft.key_of(step.name, step.child, data)
     id = command_id(draft.state.id, step.name, Action.EXECUTE, 1)
     about = {"sagachild": step.child.name, "traceparent": draft.state.trace}
-    draft.outputs.append(Request(step.command_class.__type__, id, key, data, about))
-    draft.state.steps[step.name] = StepState(
-        Status.DONE, Waits.NOTHING, decided=draft.now, sent={"key": key, "data": data}, succeeded=True, answer="done"
-    )
+    draft.start_other(step.name, Request(step.command_class.__type__, id, key, data, about))
 
 
 def end(draft: Draft, phase: Phase) -> None:
@@ -125,13 +124,18 @@ def release(draft: Draft, given: Input) -> str:
 
 
 def _forget_later(draft: Draft) -> None:
-    """Nobody will ask for it to be undone: it is remembered for a while, and so are its own children."""
-    state = draft.state
-    state.keep_until = draft.now + round(draft.saga.remember.total_seconds() * 1000)
-    for name, step in draft.saga.steps.items():
+    """Nobody will ask for it to be undone: it is remembered for a while, and so are its own children.
+
+    They may have been begun by the run that this one undoes, and answer to that one's commands. The definition may be another version's,
+    or none at all, where its own is registered no more: a child that only that one knew is then not told.
+    """
+    state, saga = draft.state, cast("Saga[Any, Any] | None", draft.saga)
+    remember = DEFAULT_REMEMBER if saga is None else saga.remember
+    state.keep_until = draft.now + round(remember.total_seconds() * 1000)
+    for name, step in saga.steps.items() if saga is not None else ():
         there = state.steps.get(name)
         if isinstance(step, Child) and there is not None and _may_be_kept(there):
-            id = draft.command_id(name, Action.EXECUTE)
+            id = draft.subject(name)
             about = {"sagaparent": id, "traceparent": state.trace}
             key = there.sent["key"]
             draft.outputs.append(Request(RELEASE, f"{id}:released", key, {"saga": step.child.name, "key": key}, about))
@@ -141,7 +145,8 @@ def _may_be_kept(step: StepState) -> bool:
     """Was a child started, and not heard to have ended without effect? Then it may have completed, or will yet."""
     if step.status is Status.COMPENSATED:
         return step.answer == "skipped"
-    return step.status not in (Status.SKIPPED, Status.REFUSED)
+    begun = isinstance(step.sent, dict) and isinstance(step.sent.get("key"), str)
+    return begun and step.status not in (Status.SKIPPED, Status.REFUSED)
 
 
 def _renew(draft: Draft) -> None:

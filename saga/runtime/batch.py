@@ -27,6 +27,8 @@ from saga.runtime.states import Held, Slot
 from saga.runtime.versions import fits
 
 MAX_INPUT_BYTES = 256 * 1024  # S32: a larger input is recorded by reference
+# On `saga.requests` too, but for what we add on the way: where a forward comes from, the ids of parent and child beside a child's data.
+MAX_REQUEST_BYTES = MAX_INPUT_BYTES + 16 * 1024
 UNWRITTEN = 96  # bytes of a state that are not in what is written of a decision: the identity of its input, the names of fields
 GROWTH = 8  # no record grows more than that when it is written as JSON: a control character 6 times, 1e15 less than 5
 KEPT_OF_LARGE = 64 * 1024  # what its dead letter holds of it
@@ -84,11 +86,12 @@ class Batch:
             if "type" in fields and not self.place.book.knows(fields["type"]) and not self._of_another_version(fields):
                 self.unnamed += 1
                 return 0
-            if (size := _size(record)) > MAX_INPUT_BYTES:
-                raise Unreadable("too-large", f"the record has {size} bytes; at most {MAX_INPUT_BYTES} are possible")
+            most = MAX_REQUEST_BYTES if record.topic == REQUESTS else MAX_INPUT_BYTES
+            if (size := _size(record)) > most:
+                raise Unreadable("too-large", f"the record has {size} bytes; at most {most} are possible")
             event = parse(record, fields)
-            if size > MAX_INPUT_BYTES // GROWTH and (size := _written(event)) > MAX_INPUT_BYTES:
-                raise Unreadable("too-large", f"as JSON the record has {size} bytes; at most {MAX_INPUT_BYTES} are possible")
+            if size > most // GROWTH and (size := _written(event)) > most:
+                raise Unreadable("too-large", f"as JSON the record has {size} bytes; at most {most} are possible")
         except Unreadable as error:
             self._set_aside(record, Input(Kind.OTHER, origin=origin, at=at), error)
             return 0

@@ -104,7 +104,9 @@ class Census:
         if state is None:
             return
         saga = metrics.label(state.saga)
-        if "id" in decision.patch and state.phase is not Phase.EARLY:
+        if (
+            "id" in decision.patch and decision.patch["phase"] != Phase.EARLY
+        ):  # not `state`'s either: its start may be in this batch
             of(metrics.started, saga).inc()
         if (phase := decision.patch.get("phase")) in ENDED:  # not `state`'s, which is what the whole batch left of the instance
             of(metrics.finished, saga, str(phase)).inc()

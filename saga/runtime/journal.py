@@ -67,6 +67,7 @@ class Journal:
         self._base_ms = 0
         self._base_clock = 0.0
         self._published = 0
+        self.unmarked = False  # outputs are out, and no record says so yet: the next owner would send them again
         self._restore_from = 0
         self._snapshot: _Snapshot | None = None
         self._named: list[tuple[int, int]] = []  # complete snapshots: (begin, time), for trimming
@@ -176,6 +177,7 @@ class Journal:
     def all_published(self) -> None:
         """Every output of what is committed so far was acknowledged: the next record says so."""
         self._published = self.fold.next
+        self.unmarked = bool(self.fold.unpublished)
         self.fold.unpublished.clear()
 
     @property

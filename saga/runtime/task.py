@@ -54,7 +54,8 @@ logger = logging.getLogger("saga.task")
 FETCH_LIMIT = 500  # records at once: as many as one batch takes
 IDLE_SECONDS = 5.0  # how long an idle task waits before it looks around (new input partitions, a snapshot by time)
 # Inputs that concern nobody: so many of them, or so many seconds, before their positions are worth a commit of their own. They must not
-# wait for ever: once retention has deleted what lies above a position, nobody can tell that nothing of it was lost.
+# wait for ever: once retention has deleted what lies above a position, nobody can tell that nothing of it was lost. The same for what was
+# sent: told again after its receiver has forgotten it, a start would start once more.
 MOVED_WITHOUT_DECISION, MOVED_SECONDS = 1000, 60.0
 STEADY_SECONDS = 10.0  # owned for so long was no failure: owners in turn, each for a moment, slow each other down
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0  # seconds between claims that fail, and between publishes that fail
@@ -385,10 +386,11 @@ class PartitionTask:
             self._here.metrics.ignored.labels("unnamed").inc(batch.unnamed)
 
     def _has_moved(self) -> bool:
-        """Is it time to write down positions, though nothing was decided?"""
+        """Is it time to write down positions and what was sent, though nothing was decided?"""
         if self._moved >= MOVED_WITHOUT_DECISION:
             return True
-        return self._clock() - self._committed >= MOVED_SECONDS and self._inputs.positions != self._journal.fold.positions
+        idle = self._clock() - self._committed >= MOVED_SECONDS
+        return idle and (self._journal.unmarked or self._inputs.positions != self._journal.fold.positions)
 
     async def _take_timers(self, batch: Batch) -> None:
         """Timers that are due, once every input that was there before them is decided."""

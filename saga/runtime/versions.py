@@ -56,7 +56,8 @@ def behind(book: Book, fold: Fold) -> str:
 def back(book: Book, fold: Fold) -> Iterator[Outgoing]:
     """A `resume` for each instance that is parked because its version was not registered, and now is.
 
-    It goes the way of any operator's action, through `saga.requests`, under an id that says what it is: told twice it counts once.
+    It goes the way of any operator's action, through `saga.requests`, under an id that says what it is: told twice it counts once. And
+    only for that reason: told by two owners, the second must not wave through what has parked the instance since.
     """
     for encoded in fold.instances.values():
         if b'"reason":"version"' not in encoded:  # to decode all of them is the longest part of a restore
@@ -64,7 +65,7 @@ def back(book: Book, fold: Fold) -> Iterator[Outgoing]:
         state = decode_instance(encoded)
         if state.live and state.parked is not None and state.parked.reason == VERSION and fits(book, state):
             why = f"version {state.version} is registered again"
-            data = {"saga": state.saga, "key": state.key, "who": SOURCE, "why": why}
+            data = {"saga": state.saga, "key": state.key, "who": SOURCE, "why": why, "parked": VERSION}
             event = CloudEvent(RESUME, f"{state.id}:{state.seq}:back", SOURCE, data, subject=state.key)
             yield Outgoing(TopicPartition(REQUESTS, fold.partition.partition), event.record(state.key.encode()))
 

@@ -282,6 +282,16 @@ def test_s30_skip_after_a_contradiction_lets_stand_what_was_said_before() -> Non
     assert letter.given == late.to_json()
 
 
+def test_s30_what_was_meant_for_another_reason_waves_no_contradiction_through() -> None:
+    run = started(LINE)
+    run.reply("a")
+    run.reply("b", "refused")
+    assert run.reply("b") == ["parked"]
+    assert run.operate("resume", parked="version") == []
+    assert (run.note, run.parked) == ("operator-refused", "contradiction")
+    assert "resumed" in run.operate("resume", parked="contradiction")
+
+
 def test_s30_retry_after_a_contradiction_lets_stand_what_was_said_last() -> None:
     run = started(LINE)
     run.reply("a")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from saga.engine.book import Book
-from saga.engine.decision import Input, Kind
+from saga.engine.decision import Input, Kind, Request
 from saga.engine.messages import UNDO
 from saga.errors import Misconfigured
 from tests.engine.families import Family
@@ -211,6 +211,37 @@ def test_s28_a_grandchild_is_released_with_the_child() -> None:
     family.settle()
     assert child.instance.keep_until is not None
     assert grandchild.instance.keep_until is not None
+
+
+def test_s28_a_grandchild_that_is_never_undone_is_released_by_the_run_that_undoes_its_parent() -> None:
+    grand = make({"g": Part()}, name="grand").saga
+    child_saga = make({"x": Part(), "gg": Part(after=("x",), child=grand, undo=False)}, name="child").saga
+    parent_saga = make({"c": Part(child=child_saga), "z": Part(after=("c",))}).saga
+    family, parent, child = begun(parent_saga, child_saga, grand)
+    child.reply("x")
+    family.settle()
+    grandchild = family.run("grand", f"{KEY}-gg")
+    grandchild.reply("g")
+    family.settle()
+    parent.reply("z", "refused")
+    family.settle()
+    child.reply("x", action="compensate")
+    family.settle()
+    assert (parent.outcome, child.outcome, grandchild.outcome) == ("compensated", "compensated", "completed")
+    assert grandchild.instance.keep_until is not None, "S28: what was begun by the first run is kept for ever"
+
+
+def test_s28_a_child_whose_version_is_gone_is_released_all_the_same() -> None:
+    newer = make({"n": Part()}, name="child", version=2).saga
+    for registered in (newer, None):
+        _family, parent, child = completed()
+        parent.reply("z")
+        (release,) = [output for output in parent.decisions[-1].outputs if isinstance(output, Request)]
+        child.saga = registered
+        about = dict(release.attributes)
+        child.feed(Input(Kind.PARENT, release.type, release.id, "saga", "saga.requests:0:9", data=release.data, attributes=about))
+        assert (child.note, child.instance.phase) == ("released", "completed")
+        assert child.instance.keep_until is not None, "S28: a child that completed under a version that is gone is kept for ever"
 
 
 def test_s28_a_key_that_another_began_is_a_conflict_and_counts_as_refused() -> None:

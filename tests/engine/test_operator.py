@@ -350,6 +350,22 @@ def test_s32_all_commands_of_an_instance_together_are_bounded() -> None:
     assert run.parked == "too-large", "an instance's state could outgrow what a broker takes"
 
 
+@pytest.mark.parametrize("kind", ["chain", "child"])
+def test_s32_all_that_an_instance_starts_is_bounded(kind: str) -> None:
+    other = make({"x": Part()}, name="other").saga
+    made = make({name: Part(**{kind: other}) for name in "abcdefghij"})  # type: ignore[arg-type]
+    made.text |= dict.fromkeys("abcdefghij", "x" * 200_000)
+    assert begun(made).parked == "too-large", "a decision could outgrow what a broker takes, and block its partition"
+
+
+def test_s32_the_remedies_of_an_instance_are_bounded() -> None:
+    made = make({name: Part(waits="event", late=True) for name in "abc"})
+    made.text |= {f"{name}.late": "x" * 200_000 for name in "abc"}
+    run = begun(made)
+    run.silence()
+    assert run.parked == "too-large", "an instance's state could outgrow what a broker takes"
+
+
 def test_s32_the_compensations_of_one_decision_are_bounded() -> None:
     made = make({name: Part() for name in "abcdef"} | {"end": Part(after=tuple("abcdef"))})
     made.text |= {f"{name}.compensate": "x" * 200_000 for name in "abcdef"}

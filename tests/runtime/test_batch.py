@@ -11,11 +11,13 @@ import pytest
 from pydantic import BaseModel
 
 import saga.runtime.batch as module
+from saga.cloudevents import header_fields, parse
 from saga.engine.book import Book
-from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Send
+from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Input, Kind, Request, Send
 from saga.engine.definition import Saga, minutes
 from saga.engine.messages import REQUESTS
 from saga.engine.nodes import START
+from saga.engine.policy import MAX_DATA_BYTES
 from saga.log.base import Headers, StoredRecord, TopicPartition
 from saga.log.partition import home
 from saga.runtime.batch import Batch, Place
@@ -145,6 +147,22 @@ def test_a_record_that_is_too_large_is_recorded_by_reference() -> None:
     (decision,) = take(batch(), placed("a", 4, note="x" * 300_000))
     assert (decision.note, decision.input.data, decision.input.origin) == ("deadletter", None, "order.events:0:4")
     assert len(decision_record(decision).value or b"") < 100_000
+
+
+def test_what_was_small_enough_where_it_was_read_or_made_is_so_where_it_goes() -> None:
+    """With the headers that we add it may be larger than what others may send: a parent must not wait for ever for that answer."""
+    empty = placed(key_at(2), note="")
+    size = module.MAX_INPUT_BYTES - max(module._size(empty), module._written(parse(empty, header_fields(empty.headers))))
+    record = placed(key_at(2), note="x" * size)
+    (forward,) = take(batch(0, 3), record)
+    assert forward.note == "forwarded", "the test's record is too large"
+    assert [decision.note for decision in take(batch(2, 3), forwarded(forward, 2))] == ["started"]
+    about = {"sagacommand": f"order:{'k' * 500}:1:pay:execute", "sagaoutcome": "done", "sagaattempt": "1"}
+    said = {"note": "x" * (MAX_DATA_BYTES - len(orjson.dumps({"note": ""})))}
+    answer = Request("saga.completed.v1", f"{about['sagacommand']}:done", "k", said, about)
+    (sent,) = outgoing(Decision("", 0, "", Input(Kind.OTHER), "", outputs=(answer,)), 0, BEGAN)
+    arrived = StoredRecord(REQUESTS, 0, 0, 0, sent.record.key, sent.record.value, sent.record.headers)
+    assert [decision.note for decision in take(batch(), arrived)] == ["unmatched"]
 
 
 @pytest.mark.parametrize("depth", [100, 200, 240, 246, 250, 253, 300])

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from random import Random
 
 from saga.engine.book import Book
+from saga.engine.decision import Decision, Input, Kind
 from saga.engine.state import Instance, Parked, Status, StepState, Waits
 from saga.log.memory import MemoryBroker, MemoryLog
 from saga.log.memory_faults import Faults
@@ -136,3 +137,14 @@ def test_neither_a_child_nor_a_person_is_waited_for_as_a_participant_is() -> Non
     }
     census.see(Slot("refund", "k"), state)
     assert {step for _, step, _ in census.ages(5000) if step} == {"close"}
+
+
+def test_what_came_before_its_start_is_no_start_even_if_both_are_decided_together() -> None:
+    metrics = Metrics(["refund"])
+    census = Census(metrics)
+    live = Instance("refund:k:1", "refund", "k", 1, "h", started=0, deadline=0, digest="")
+    came = Decision("refund:k:early", 1, "k", Input(Kind.EVENT), "early", patch={"id": "refund:k:early", "phase": "early"})
+    began = Decision(live.id, 2, "k", Input(Kind.START), "started", patch={"id": live.id, "phase": "running"})
+    for decision in (came, began):
+        census.count(decision, live, 0)  # a batch's decisions are counted with what all of it left
+    assert metrics.registry.get_sample_value("saga_started_total", {"saga": "refund"}) == 1

@@ -71,6 +71,28 @@ def test_retention_may_delete_what_was_read_though_nothing_of_it_was_decided() -
     run(story())
 
 
+def test_what_was_sent_is_marked_though_nothing_is_decided_after_it() -> None:
+    """The next owner may come in ten days, when whoever was started by it is forgotten: told again, it would start once more (S28)."""
+
+    async def story() -> None:
+        log = await open_log()
+        task = PartitionTask(surroundings(log), 0)
+        task.start()
+        await until(task, Phase.RUNNING)
+        log.broker.append(ORDERS, [Record(record.key, record.value, record.headers) for record in [placed("a")]])
+        await asyncio.sleep(MOVED_SECONDS * 0.5)
+        for wait, left in ((0, 1), (MOVED_SECONDS, 0), (MOVED_SECONDS * 3, 0)):
+            await asyncio.sleep(wait)
+            fold, end = Fold(HERE), log.broker.bounds(HERE).end
+            for record in log.broker.slice(HERE, 0, end):
+                fold.feed(record)
+            assert len(fold.unpublished) == left
+        assert not task._journal.unmarked, "what is marked is marked again and again"
+        await task.close(1)
+
+    run(story())
+
+
 def test_a_position_behind_markers_of_foreign_transactions_still_knows_the_last_record() -> None:
     async def story() -> None:
         log = await open_log()
