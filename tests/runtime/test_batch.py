@@ -165,6 +165,15 @@ def test_what_was_small_enough_where_it_was_read_or_made_is_so_where_it_goes() -
     assert [decision.note for decision in take(batch(), arrived)] == ["unmatched"]
 
 
+@pytest.mark.parametrize("type", ["order.placed.v1", "unheard.of.v1"])
+def test_the_start_of_a_saga_that_only_newer_code_has_is_not_passed_over(type: str) -> None:
+    start = Request(type, "shop:k:1:n:execute", "k", {"order_id": "k", "total": 1}, {"sagachild": "newer"})
+    (sent,) = outgoing(Decision("", 0, "", Input(Kind.OTHER), "", outputs=(start,)), 0, BEGAN)
+    record = StoredRecord(REQUESTS, 0, 0, 0, sent.record.key, sent.record.value, sent.record.headers)
+    (decision,) = take(batch(), record)
+    assert [output.reason for output in decision.outputs if isinstance(output, DeadLetter)] == ["unknown-saga"]
+
+
 @pytest.mark.parametrize("depth", [100, 200, 240, 246, 250, 253, 300])
 def test_whatever_depth_can_be_read_can_be_written(depth: int) -> None:
     value = b'{"order_id":"a","total":1,"more":' + b"[" * depth + b"]" * depth + b"}"
