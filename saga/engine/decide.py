@@ -33,6 +33,7 @@ from saga.engine.keys import problem_of
 from saga.engine.messages import RELEASE, UNDO
 from saga.engine.operate import operate
 from saga.engine.policy import KEEP_EARLY, MAX_DECISIONS
+from saga.engine.schedules import announcement
 from saga.engine.state import Instance, Phase, Status, early_id, instance_id
 from saga.engine.take import digest, keep, try_take
 from saga.engine.waits import keep_early
@@ -57,6 +58,8 @@ def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, no
         return _start(saga, state, given, max(now, state.started + 1), state.key)
     if given.kind is Kind.START and not (schedule and digest(given.data) != state.digest):
         return _started_before(state, given)
+    if schedule and not _as_here(saga, given):
+        return _nothing(state, given, "repeated-start", "the code at hand has another line: who wrote this is older or newer")
     if schedule and not _may_change(state):
         return _nothing(state, given, "repeated-start", "a run goes on; the next one comes as the schedule says by then")
     if given.kind is Kind.REPLY and not given.attributes["sagacommand"].startswith(state.id + ":"):
@@ -192,6 +195,11 @@ def _another_round(state: Instance, given: Input) -> bool:
     was, now = (id.rpartition(":") for id in (state.parent, given.attributes.get("sagaparent", "")))
     same_step = was[0] == now[0] and was[2].partition("~")[0] == now[2].partition("~")[0]
     return state.phase is Phase.COMPENSATED and bool(state.parent) and same_step and was != now
+
+
+def _as_here(saga: Saga[Any, Any] | None, given: Input) -> bool:
+    """Is a schedule told as the code at hand has it? While a deployment rolls, old and new code would change it in turn, and miss slots."""
+    return saga is not None and bool(given.data == announcement(saga).model_dump(mode="json"))
 
 
 def _may_change(state: Instance) -> bool:

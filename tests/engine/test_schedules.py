@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -186,6 +187,16 @@ def test_a_changed_cron_line_counts_from_when_it_is_told() -> None:
     assert clock.until("2026-03-02T06:00").begun() == at("02T05:00")
     assert clock.tell(report(overlap="allow")).note == "rescheduled", "a line that it had once before is a change too"
     assert clock.until("2026-03-03T06:00").begun() == at("02T05:00", "03T02:00")
+
+
+def test_a_line_that_the_code_at_hand_does_not_have_changes_nothing() -> None:
+    """While a deployment rolls, the old code's line may come late, or again."""
+    clock = Clockwork("2026-03-01T12:00", report(overlap="allow"))
+    old = clock.schedule.decisions[0].input
+    clock.tell(report("0 5 * * *", overlap="allow"))
+    clock.schedule.feed(replace(old, id="the old code's, told again"))
+    assert clock.schedule.decisions[-1].note == "repeated-start"
+    assert clock.until("2026-03-02T06:00").begun() == at("02T05:00")
 
 
 def test_a_change_while_a_run_goes_on_is_no_conflict_and_counts_afterwards() -> None:
