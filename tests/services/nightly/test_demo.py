@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +10,7 @@ import pytest
 
 from saga.engine.state import Instance, Phase
 from services.nightly.demo import Books, audit
-from services.stage.crew import ROOT
+from tests.services.programs import assert_demo_survives
 
 NIGHT = "2026-01-01T02:00+01:00"
 
@@ -67,12 +64,4 @@ def test_each_broken_book_is_found(broken: Callable[[Books], object], check: int
 
 @pytest.mark.slow
 def test_the_demo_goes_through_with_a_process_killed(tmp_path: Path) -> None:
-    hidden = ("SAGA_", "EXAMPLE_", "NIGHTLY_", "KEEP")
-    environment = {name: text for name, text in os.environ.items() if not name.startswith(hidden)}
-    environment["SAGA_LOG"] = f"file:{tmp_path / 'log'}"
-    command = [sys.executable, "-m", "services.nightly.demo", "--short", "--kill", "office", "--folder", str(tmp_path / "demo")]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "made up for" in ended.stdout
-    assert "all books agree" in ended.stdout
-    assert not (tmp_path / "demo").exists(), "it cleans up"
+    assert_demo_survives("nightly", tmp_path, kill="office", seed=1)
