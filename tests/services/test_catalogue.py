@@ -1,4 +1,4 @@
-"""The catalogue lists every message of the examples, once, and the topics are those the app makes."""
+"""The catalogue lists every message of the examples, once, and the topics are those that an app of all of them makes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pkgutil
 import topics
 from saga.engine.messages import Message
 from saga.topics import specs
-from services import app
+from services.all import app
 from topics.catalogue import MESSAGES, TOPICS
 
 
@@ -36,7 +36,7 @@ def test_no_two_messages_have_the_same_type() -> None:
 
 
 def test_every_message_that_a_saga_reads_or_sends_is_listed() -> None:
-    used = {message for saga in app.book.sagas.values() for message in saga.messages()}
+    used = {message for saga in app.sagas for message in saga.messages()}
     assert used <= set(MESSAGES)
 
 
