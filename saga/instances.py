@@ -7,7 +7,7 @@ from saga.connect import open_log
 from saga.engine.state import Instance, Phase
 from saga.ops.look import Journals
 
-__all__ = ["Instance", "instances"]
+__all__ = ["Instance", "Phase", "instances"]
 
 
 async def instances(saga: str | None = None, config: Config | None = None) -> list[Instance]:

@@ -181,6 +181,28 @@ def is_package(module: str) -> bool:
     return (ROOT / Path(*module.split(".")) / "__init__.py").exists()
 
 
+# What users import, and examples that are to be copied from too. The checkout's tools and the stage look deeper, as tests do.
+PUBLIC = {"saga", "saga.config", "saga.instances", "saga.participate", "saga.reactor", "saga.testing"}
+LOOK_DEEPER = ("services.checkout", "services.stage")
+
+
+def below_the_public(module: str, source: str) -> list[str]:
+    """The imports of an example that reach below the public modules; a name of `saga` itself is public."""
+    found = [name for name in imports(module, source) if within(name, "saga") and name.count(".") > 1]
+    return [name for name in found if name.rpartition(".")[0] not in PUBLIC]
+
+
+def test_no_example_reaches_below_the_public_api() -> None:
+    scanned = {name: source for name, source in modules("services").items() if not any(within(name, room) for room in LOOK_DEEPER)}
+    assert len(scanned) > 30, "hardly an example was scanned"
+    assert {name: found for name, source in scanned.items() if (found := below_the_public(name, source))} == {}
+
+
+def test_an_example_that_reaches_deeper_is_found() -> None:
+    assert below_the_public("services.x", "from saga.engine.state import Instance") == ["saga.engine.state.Instance"]
+    assert below_the_public("services.x", "from saga import Saga\nfrom saga.participate import serve") == []
+
+
 def test_imports_point_one_way() -> None:
     scanned = modules("saga", *(name for name in ("services", "topics", "infra") if list((ROOT / name).rglob("*.py"))))
     for room in MUST_EXIST:

@@ -8,7 +8,8 @@ It needs Faust, an extra (`pip install 'saga-kafka[reactors]'`), and Kafka, whic
 reactor does watches it: with `expect`, and a remedy for what is late.
 """
 
+from saga.cloudevents import CloudEvent, iso_time
 from saga.reactor.reactor import FaustReactor, Handler, React, heard
 from saga.reactor.table import Table
 
-__all__ = ["FaustReactor", "Handler", "React", "Table", "heard"]
+__all__ = ["CloudEvent", "FaustReactor", "Handler", "React", "Table", "heard", "iso_time"]

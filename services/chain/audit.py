@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import MetaData, Table, select
 
 from saga import Store
-from saga.engine.state import Instance, Phase
+from saga.instances import Instance, Phase
 from services.chain.cashier import TABLES as CASHIER
 from services.chain.cashier import entries
 from services.chain.loyalty.points import TABLES as LOYALTY

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import MetaData, Table, select
 
 from saga import Store
-from saga.engine.state import Instance, Phase
+from saga.instances import Instance, Phase
 from services.customer.billing import TABLES as BILLING
 from services.customer.billing import entries
 from services.customer.counts import Row, by_plan

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import psutil  # type: ignore[import-untyped]
 from sqlalchemy import Row, Table, create_engine, select
 
-from saga.engine.state import Instance
-from saga.instances import instances
+from saga.instances import Instance, instances
 from services.platform.registry import Release, State, What, history, processes, releases
 from services.platform.sizing import FEWEST
 from services.platform.supervisor import PROGRAM

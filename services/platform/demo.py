@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import Row
 
-from saga.engine.state import Instance
+from saga.instances import Instance
 from services.platform.audit import ACCEPTED, SAGAS, audit, undone, wanted
 from services.platform.load import Users
 from services.platform.sizing import FEWEST, MOST

@@ -11,10 +11,9 @@ import asyncio
 from sqlalchemy import Connection
 
 from saga import Event, Store
-from saga.cloudevents import CloudEvent
 from saga.config import Config
 from saga.participate import participate
-from saga.reactor import FaustReactor, Handler, heard
+from saga.reactor import CloudEvent, FaustReactor, Handler, heard
 from services.customer.crm import TABLES, apply, crm, prepare, withdraw
 from services.stage.example import data_folder, database
 from topics.customer import ChangeWithdrawn, CrmReverted, CrmUpdated, PlanChanged

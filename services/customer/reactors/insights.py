@@ -17,9 +17,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from saga.cloudevents import CloudEvent, iso_time
 from saga.config import Config
-from saga.reactor import FaustReactor, heard
+from saga.reactor import CloudEvent, FaustReactor, heard, iso_time
 from services.checkout.web import serve
 from services.customer.counts import REACTOR, TABLE, Row, by_plan, by_window
 from services.stage.example import data_folder
