@@ -234,8 +234,8 @@ class WriteLock:
         self._files: tuple[int, ...] = ()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Waits as long as it takes."""
+    def held(self, *, alone: bool = False) -> Iterator[None]:
+        """Waits as long as it takes. `alone`: nobody is next in line meanwhile, who if stopped there would hold up all others."""
         if not self._files:
             self._files = tuple(os.open(path, os.O_RDWR | os.O_CREAT, 0o644) for path in self._paths)
         gate, lock = self._files
@@ -243,12 +243,15 @@ class WriteLock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
         finally:
-            fcntl.flock(gate, fcntl.LOCK_UN)
+            if not alone:
+                fcntl.flock(gate, fcntl.LOCK_UN)
         try:
             os.pwrite(lock, b"%-10d" % os.getpid(), 0)
             yield
         finally:
             fcntl.flock(lock, fcntl.LOCK_UN)
+            if alone:
+                fcntl.flock(gate, fcntl.LOCK_UN)
 
     def last(self) -> str:
         """The process that had it last, or has it."""

@@ -99,9 +99,9 @@ class Shop:
         os.kill(self.crew.pid(name), number)
 
     def pause(self, name: str) -> None:
-        """SIGSTOP, at any moment but one: a process that is stopped in its commit to a file log stops all others too."""
+        """SIGSTOP, at any moment but two: in its commit to a file log, or next in line for one, it would stop all others too."""
         folder = file_log(self.config)
-        with WriteLock(folder).held() if folder is not None else contextlib.nullcontext():
+        with WriteLock(folder).held(alone=True) if folder is not None else contextlib.nullcontext():
             self.signal(name, signal.SIGSTOP)
             os.waitid(os.P_PID, self.crew.pid(name), os.WSTOPPED | os.WNOWAIT)
 
