@@ -22,7 +22,7 @@ def map_sketch(relations: Relations) -> Sketch:
             edges.append(Edge(f"{_id('clock', saga.name)}_{number}", _id("saga", saga.name), "starts"))
     for service in relations.services:
         title = "saga.events" if service.name == OUTCOMES else service.name
-        outside = not service.here and service.name != OUTCOMES
+        outside = service.where == "elsewhere"
         lines, accent = ((title, "not in this app"), Accent.OPTIONAL) if outside else ((title,), Accent.NONE)
         nodes.append(Node(_id("service", service.name), Look.SERVICE, lines, accent))
     nodes += [Node(_id("reactor", reactor.name), Look.REACTOR, (reactor.name, "reactor")) for reactor in relations.reactors]
@@ -69,7 +69,7 @@ def _saga(relations: Relations, saga: Actor) -> Iterable[Said]:
 
 
 def _service(service: Service) -> Iterable[Said]:
-    yield Said("accent", service.name + ("" if service.here else "  (not in this app)"))
+    yield Said("accent", service.name + ("  (not in this app)" if service.where == "elsewhere" else ""))
     for command, sagas in service.commands.items():
         missing = "; NO HANDLER" if command in service.unhandled else ""
         yield Said("back" if missing else "soft", f"{INDENT}takes {command} from {', '.join(sagas)}{missing}")

@@ -3,7 +3,7 @@
 The naive way is a graph with an arrow for each relation. Twelve sagas with eight services have some sixty, all between the same two
 columns, and nobody can follow one. In a table each relation is a place: a row is a saga or a reactor, a column is a service, and in the
 cell stands what passes between the two. What a saga starts is below it, indented, so the table is a tree as well. It grows by a row for
-each saga, and stays readable for dozens.
+each saga; and where services are many their names stand upright, so that dozens of both are still seen at a glance.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from saga.pictures.style import document, rect, tag, text
 MARGIN, INDENT = 28, 24
 ROW, HEAD = 46, 56
 NARROWEST_COLUMN, MARK = 76, 24
+UPRIGHT, NARROW = 12, 34  # with more services than that their names stand upright, and columns are as wide as their marks
 CARD, BETWEEN, LINE = 292, 16, 19  # of the services' cards
 NAMES = (230, 360)  # width of the first column, at least and at most
 
@@ -38,18 +39,18 @@ def map_svg(relations: Relations, name: str = "") -> str:
     rows = _rows(relations)
     wishes = [INDENT * row.depth + 30 + max(width_of(row.actor.name, 14, bold=True), width_of(row.line, 12)) for row in rows]
     names = min(max(NAMES[0], ceil(max(wishes, default=0))), NAMES[1])
-    columns = [max(NARROWEST_COLUMN, ceil(width_of(_title(service), 13, bold=True)) + 24) for service in relations.services]
+    head, columns = _columns(relations)
     table = names + sum(columns)
     across = max(1, (max(table, CARD) + BETWEEN) // (CARD + BETWEEN))
     width = max(table, across * (CARD + BETWEEN) - BETWEEN) + 2 * MARGIN
-    y = MARGIN + HEAD
-    body = [*_heads(relations.services, columns, names)]
+    y = MARGIN + head
+    body = [*_heads(relations.services, head, columns, MARGIN + names)]
     for number, row in enumerate(rows):
         first_reactor = row.actor in relations.reactors and rows[number - 1].actor not in relations.reactors
         y += 34 if first_reactor else 0
         body.append(_row(relations, row, (names, columns), y, is_first=first_reactor))
         y += ROW
-    body += _connectors(rows)
+    body += _connectors(rows, MARGIN + head)
     legend, y = _legend(y + 30, bool(relations.reactors) or any(saga.hears for saga in relations.sagas))
     body.append(legend)
     cards, y = _cards(relations, across, y + 18)
@@ -90,17 +91,28 @@ def _title(service: Service) -> str:
     return "saga.events" if service.name == OUTCOMES else service.name
 
 
-def _heads(services: Sequence[Service], columns: Sequence[int], names: int) -> Iterable[str]:
-    x = MARGIN + names
-    yield text("SAGAS", MARGIN, MARGIN + 28, "over")
+def _columns(relations: Relations) -> tuple[int, list[int]]:
+    """How high the heads are, and how wide each column is."""
+    wide = [ceil(width_of(_title(service), 13, bold=True)) + 24 for service in relations.services]
+    if len(wide) <= UPRIGHT:
+        return HEAD, [max(NARROWEST_COLUMN, width) for width in wide]
+    actors = [*relations.sagas, *relations.reactors]
+    marks = (max((len(_marks(actor, service)) for actor in actors), default=0) for service in relations.services)
+    return max(wide) + 8, [max(NARROW, MARK * count + 10) for count in marks]
+
+
+def _heads(services: Sequence[Service], height: int, columns: Sequence[int], x: float) -> Iterable[str]:
+    yield text("SAGAS", MARGIN, MARGIN + height - 28, "over")
     for service, width in zip(services, columns, strict=True):
-        where = "outcomes" if service.name == OUTCOMES else "service" if service.here else "elsewhere"
-        words = [
-            text(_title(service), x + width / 2, MARGIN + 20, "column", text_anchor="middle"),
-            text(where, x + width / 2, MARGIN + 37, "soft", text_anchor="middle"),
-        ]
-        yield rect(x + 3, MARGIN, width - 6, HEAD - 8, "card" if service.here or service.name == OUTCOMES else "card elsewhere", 9)
-        yield from words
+        card = "card elsewhere" if service.where == "elsewhere" else "card"
+        middle, title = x + width / 2, _title(service)
+        yield rect(x + 3, MARGIN, width - 6, height - 8, card, 9)
+        if len(services) > UPRIGHT:
+            foot = f"rotate(-90 {middle + 4.5:g} {MARGIN + height - 20})"
+            yield text(title, middle + 4.5, MARGIN + height - 20, "column", transform=foot)
+        else:
+            yield text(title, middle, MARGIN + 20, "column", text_anchor="middle")
+            yield text(service.where, middle, MARGIN + 37, "soft", text_anchor="middle")
         x += width
 
 
@@ -126,8 +138,8 @@ def _deals(actor: Actor) -> Iterable[tuple[str, str, list[str]]]:
     yield from (("events of", name, what) for name, what in actor.hears.items())
 
 
-def _cell(actor: Actor, service: Service, x: float, y: float) -> Iterable[str]:
-    """Up to three marks beside each other: its event starts the saga, so many commands to it, so many events of it."""
+def _marks(actor: Actor, service: Service) -> list[tuple[str, str, str]]:
+    """What stands in a cell, up to three: its event starts the saga, so many commands to it, so many events of it. Class, count, hint."""
     sent, heard = actor.sends.get(service.name, []), actor.hears.get(service.name, [])
     marks = []
     if actor.started_by == service.name:
@@ -137,6 +149,12 @@ def _cell(actor: Actor, service: Service, x: float, y: float) -> Iterable[str]:
     if heard:
         what = ", ".join(event or "every event" for event in heard)
         marks.append(("events", str(len(heard)) if all(heard) else "∗", f"{service.name} → {actor.name}: {what}"))
+    return marks
+
+
+def _cell(actor: Actor, service: Service, x: float, y: float) -> Iterable[str]:
+    """The marks beside each other."""
+    marks = _marks(actor, service)
     if not marks:
         yield tag("circle", cx=x, cy=y, r=1.5, class_="nothing")
     for number, (class_, count, hint) in enumerate(marks):
@@ -154,9 +172,9 @@ def _mark(class_: str, count: str, x: float, y: float, hint: str = "") -> str:
     return tag("g", [*([tag("title", escape(hint))] if hint else []), shapes[class_], *words])
 
 
-def _connectors(rows: Sequence[_Row]) -> Iterable[str]:
+def _connectors(rows: Sequence[_Row], top: int) -> Iterable[str]:
     """From each saga down to those that it starts: dashed where it does not wait for them."""
-    tops = {row.actor.name: MARGIN + HEAD + ROW * number for number, row in enumerate(rows)}
+    tops = {row.actor.name: top + ROW * number for number, row in enumerate(rows)}
     for row in rows:
         if row.start is not None:
             x = MARGIN + INDENT * (row.depth - 1) + 12
@@ -193,7 +211,7 @@ def _card(service: Service) -> tuple[list[str], int]:
     lines = [("takes", command, sagas, command in service.unhandled) for command, sagas in service.commands.items()]
     lines += [("tells", event or "every event", actors, False) for event, actors in service.events.items()]
     height = 42 + LINE * len(lines) + (LINE if not lines else 0) + 8
-    outside = not service.here and service.name != OUTCOMES
+    outside = service.where == "elsewhere"
     parts = [rect(0, 0, CARD, height, "card elsewhere" if outside else "card")]
     parts.append(text(fitted(_title(service), CARD - 120, 14, bold=True), PADDING, 26, "actor"))
     if outside:

@@ -1,21 +1,22 @@
 """How sagas, services and reactors hang together: who starts whom, who is asked for what, who waits for or listens to which events.
 
 Read from the definitions alone, in their order, once for every format. A service is whoever takes a command or publishes an event that some
-saga knows; `here` says whether it is a participant of this app, and `unhandled` which of its commands have no handler there. A schedule is
-a saga of its own to the engine; on the map it is a clock of the saga that it starts.
+saga knows; `where` says what of this app it is, and `unhandled` which of its commands have no handler there. A schedule is a saga of its
+own to the engine; on the map it is a clock of the saga that it starts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from saga.engine.definition import Saga
 from saga.engine.kinds import Chain, Child, Wait
 from saga.engine.state import Action
 
 OUTCOMES = "saga"  # the service, so to say, of what coordinators tell on saga.events
+Where = Literal["service", "reactor", "outcomes", "elsewhere"]  # what of this app a service is, if it is of this app
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Service:
     """`commands` and `events`: with the names of the sagas and reactors that know them."""
 
     name: str
-    here: bool
+    where: Where
     commands: dict[str, list[str]] = field(default_factory=dict)
     events: dict[str, list[str]] = field(default_factory=dict)
     unhandled: tuple[str, ...] = ()
@@ -82,21 +83,28 @@ def relations_of(
     actors = [_actor(saga, types) for saga in shown]
     listening = [Actor(name, hears=_grouped(what)) for name, what in reactors.items()]
     services: dict[str, Service] = {}
+
+    def service(name: str) -> Service:
+        where: Where = (
+            "outcomes" if name == OUTCOMES else "service" if name in handled else "reactor" if name in reactors else "elsewhere"
+        )
+        return services.setdefault(name, Service(name, where))
+
     for actor in [*actors, *listening]:
         if actor.started_by:
-            _service(services, actor.started_by, handled).events.setdefault(actor.starts_on, []).append(actor.name)
+            service(actor.started_by).events.setdefault(actor.starts_on, []).append(actor.name)
         for name, commands in actor.sends.items():
             for command in commands:
-                _service(services, name, handled).commands.setdefault(command, []).append(actor.name)
+                service(name).commands.setdefault(command, []).append(actor.name)
         for name, events in actor.hears.items():
             for event in events:
-                _service(services, name, handled).events.setdefault(event, []).append(actor.name)
+                service(name).events.setdefault(event, []).append(actor.name)
     for name in [] if only else handled:
-        _service(services, name, handled)
-    for service in services.values():
-        taken = handled.get(service.name, frozenset())
-        service.unhandled = tuple(c for c in service.commands if service.here and types[service.name][c] not in taken)
-    ordered = sorted(services.values(), key=lambda service: service.name == OUTCOMES)
+        service(name)
+    for name, taken in handled.items():
+        if found := services.get(name):
+            found.unhandled = tuple(command for command in found.commands if types[name][command] not in taken)
+    ordered = sorted(services.values(), key=lambda found: found.name == OUTCOMES)
     return Relations(tuple(actors), tuple(ordered), tuple(listening), tuple(dict.fromkeys(starts)))
 
 
@@ -127,7 +135,3 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     for service, event in pairs:
         found.setdefault(service, []).append(event)
     return found
-
-
-def _service(services: dict[str, Service], name: str, handled: Mapping[str, frozenset[str]]) -> Service:
-    return services.setdefault(name, Service(name, name in handled))

@@ -17,14 +17,12 @@ from email import message_from_bytes
 from email.policy import SMTP
 from typing import Any, ClassVar
 
-from sqlalchemy import Table, create_engine, select
-from sqlalchemy import update as change
+from sqlalchemy import Table, create_engine, select, text
 
 from saga.instances import Instance, instances
 from services.nightly.alarm import alarms
 from services.nightly.mailroom import deliveries, mail_drop
 from services.nightly.numbers import nights, reported
-from services.nightly.till import sales
 from services.stage.example import ORCHESTRATORS, Example, database, main
 from services.stage.findings import Finding
 from topics.nightly import SaleWanted
@@ -50,19 +48,26 @@ class Nightly(Example):
         count = 20 if self.short else 60
         self.say(f"{count} sales come in")
         for number in range(count):
-            card = "bad" if number % 7 == 3 else "good"
-            await self.start(SaleWanted(sale_id=f"sale-{number:03}", amount=Money(minor=100 + number, currency="EUR"), card=card))
+            await self._sell(f"sale-{number:03}", "bad" if number % 7 == 3 else "good", 100 + number)
             if number == count // 2:
                 self.under_way.set()
         await self.settled("sale", count)
-        self._take_from_the_till()
-        self.say(f"somebody takes {TAKEN / 100:.2f} EUR out of the till")
+        self._reach_into_the_till("the-last")
+        await self._sell("the-last", "good", 2 * TAKEN)
+        await self.settled("sale", count + 1)
+        self.say(f"of the last sale somebody takes {TAKEN / 100:.2f} EUR out of the till")
         await self._miss_a_night()
 
-    def _take_from_the_till(self) -> None:
+    async def _sell(self, sale_id: str, card: str, cents: int) -> None:
+        await self.start(SaleWanted(sale_id=sale_id, amount=Money(minor=cents, currency="EUR"), card=card))
+
+    def _reach_into_the_till(self, sale_id: str) -> None:
+        """A hand that takes as soon as that sale is rung up. Were it later, a night could fall between, and its report be right."""
+        taken = f"UPDATE sales SET minor = minor - {TAKEN} WHERE sale_id = NEW.sale_id"
+        hand = f"CREATE TRIGGER hand AFTER INSERT ON sales WHEN NEW.sale_id = '{sale_id}' BEGIN {taken}; END"
         engine = create_engine(database("till"))
         with engine.begin() as connection:
-            connection.execute(change(sales).where(sales.c.sale_id == "sale-000").values(minor=sales.c.minor - TAKEN))
+            connection.execute(text(hand))
         engine.dispose()
 
     async def _miss_a_night(self) -> None:

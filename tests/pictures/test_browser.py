@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from infra.chromium import document_after
+from saga.cli_pictures import relations_of_app
 from saga.pictures import style
 from saga.pictures.flow import flow_of
 from saga.pictures.flow_svg import flow_svg
 from saga.pictures.map_svg import map_svg
+from services.all import app as everything
 from tests.pictures.sagas import ALL, every
 from tests.pictures.test_map import RELATIONS
 
@@ -55,7 +57,12 @@ def measured(drawings: list[str], *, width: int, dark: bool = False) -> Any:
 
 def all_drawings() -> list[str]:
     states = {"pay": "done", "reserve": "compensating", "check": "refused", "note": "skipped", "verdict": "compensated"}
-    return [*(flow_svg(flow_of(saga)) for saga in ALL), flow_svg(flow_of(every), states, columns=1), map_svg(RELATIONS)]
+    return [
+        *(flow_svg(flow_of(saga)) for saga in ALL),
+        flow_svg(flow_of(every), states, columns=1),
+        map_svg(RELATIONS),
+        map_svg(relations_of_app(everything)),
+    ]
 
 
 def test_texts_fit_into_their_boxes_and_meet_no_others() -> None:

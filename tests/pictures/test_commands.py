@@ -56,10 +56,17 @@ def test_a_mistake_is_told_with_what_to_do(words: list[str], said: str) -> None:
 
 
 DRAWINGS = {  # by file: the command that draws it, and the app
+    "all-map": ("map", "services.all:app"),
+    "chain": ("graph refund", "services.chain:app"),
+    "chain-map": ("map", "services.chain:app"),
     "checkout": ("graph checkout", "services:app"),
+    "customer": ("graph customer-change", "services.customer:app"),
     "map": ("map", "services:app"),
     "nightly": ("graph nightly", "services.nightly:app"),
     "pipeline": ("graph pipeline", "services.pipeline:app"),
+    "platform-restart": ("graph restart", "services.platform:app"),
+    "platform-rollout": ("graph rollout", "services.platform:app"),
+    "platform-scale": ("graph scale", "services.platform:app"),
     "prediction": ("graph prediction", "services.prediction:app"),
     "review": ("graph review", "services.prediction:app"),
 }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import pytest
+
 from saga import START, App, Participant, Reactor, Saga, Work, hours
 from saga.cli_pictures import relations_of_app
 from saga.engine.calendar import Slot
-from saga.pictures.map_svg import map_svg
+from saga.pictures.map_svg import NAMES, UPRIGHT, map_svg
 from saga.pictures.relations import Starts
+from services.all import app as everything
 from tests.pictures.drawn import NS, boxes, classed, read
 from tests.pictures.sagas import Order, OrderPlaced, Reserve, Reserved, audit, begin, every, rating, small
 
@@ -46,8 +49,8 @@ def test_who_starts_whom() -> None:
 
 def test_which_service_takes_what_and_what_has_no_handler() -> None:
     assert SERVICES["payment"].commands == {"Take": ["every-kind"], "Find": ["every-kind"], "Return": ["every-kind"]}
-    assert not SERVICES["payment"].here
-    assert SERVICES["stock"].here
+    assert SERVICES["payment"].where == "elsewhere"
+    assert SERVICES["stock"].where == "service"
     assert SERVICES["stock"].unhandled == ("Release",)
     assert SERVICES["payment"].unhandled == ()  # it is not in this app, so nothing is known of its handlers
     assert SERVICES["idle"].commands == {}
@@ -85,9 +88,31 @@ def test_the_table_has_a_row_for_each_saga_and_a_mark_for_each_relation() -> Non
     assert "no handler here" in [text.text for text in classed(root, "bad-word")]
 
 
-def test_cards_of_services_do_not_overlap() -> None:
-    found = boxes(read(map_svg(RELATIONS)))
-    assert {box.name for box in found} >= {"order", "payment", "stock", "idle"}
+def test_what_a_service_is_of_this_app() -> None:
+    relations = relations_of_app(App(sagas=[audit], reactors=[Reactor("order", listens=["saga.events"])], begin="latest"))
+    assert {service.name: service.where for service in relations.services} == {
+        "order": "reactor",
+        "crm": "elsewhere",
+        "saga": "outcomes",
+    }
+
+
+def test_dozens_of_processes_are_seen_at_a_glance() -> None:
+    """Every relation of all examples has its mark, and the table is as narrow as its marks: names stand upright."""
+    relations = relations_of_app(everything)
+    assert len(relations.services) > UPRIGHT
+    root = read(map_svg(relations))
+    actors = [*relations.sagas, *relations.reactors]
+    assert len(list(classed(root, "mark-commands"))) == sum(len(actor.sends) for actor in actors) + 1  # and one in the legend
+    assert len(list(classed(root, "mark-events"))) == sum(len(actor.hears) for actor in actors) + 1
+    assert float(root.get("width", "")) < NAMES[1] + 45 * len(relations.services)
+    assert all("rotate(-90" in text.get("transform", "") for text in classed(root, "column"))
+
+
+@pytest.mark.parametrize("app", [APP, everything], ids=["few", "dozens"])
+def test_cards_of_services_do_not_overlap(app: App) -> None:
+    found = boxes(read(map_svg(relations_of_app(app))))
+    assert len(found) >= 4
     assert [(one.name, other.name) for one, other in combinations(found, 2) if one.meets(other)] == []
 
 

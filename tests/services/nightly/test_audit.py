@@ -1,16 +1,14 @@
-"""The audit of the nightly example finds what is broken, and the demo goes through, with a process killed on the way."""
+"""The audit of the nightly example finds what is broken."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from saga.engine.state import Instance, Phase
 from services.nightly.demo import Books, audit
-from tests.services.programs import assert_demo_survives
 
 NIGHT = "2026-01-01T02:00+01:00"
 
@@ -60,8 +58,3 @@ def test_each_broken_book_is_found(broken: Callable[[Books], object], check: int
     made = books()
     broken(made)
     assert check in off(made)
-
-
-@pytest.mark.slow
-def test_the_demo_goes_through_with_a_process_killed(tmp_path: Path) -> None:
-    assert_demo_survives("nightly", tmp_path, kill="office", seed=1)
