@@ -98,7 +98,7 @@ class Batch:
         self.since = loop.time()
         self.answer: asyncio.Future[Placed] = loop.create_future()
         self.data = b""  # from when it is sent
-        self.in_doubt = False  # whether it may be there: it was sent, and is sent again
+        self.trouble = ""  # why it is sent again, if it is: then it may be there already
         self._builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, limit)
 
     def add(self, record: Record) -> bool:
@@ -267,10 +267,11 @@ class Producer:
         batch = self._queues[partition][0]
         if not error.retriable:
             doubt = KafkaError(f"{said(error)}, but it was sent before, with an unknown outcome")
-            self._end(partition, doubt if batch.in_doubt else error)
+            self._end(partition, doubt if batch.trouble else error)
             return
-        batch.in_doubt = True
-        logger.warning("%s: a batch for %s:%d is sent again: %s", self.name, *partition, said(error))
+        if said(error) != batch.trouble:  # a broker that is down is told once, not ten times a second
+            batch.trouble = said(error)
+            logger.warning("%s: a batch for %s:%d is sent again until it is there: %s", self.name, *partition, batch.trouble)
         if error.invalid_metadata:
             self._client.force_metadata_update()
         asyncio.get_running_loop().call_later(RETRY, self._rested, partition)

@@ -82,11 +82,15 @@ def test_a_batch_follows_its_partition_to_the_new_leader() -> None:
     play(scene)
 
 
-def test_a_partition_without_a_leader_for_too_long_is_unavailable_and_the_next_producer_goes_on() -> None:
+def test_a_partition_without_a_leader_for_too_long_is_unavailable_and_the_next_producer_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scene(broker: Played, writer: Writer) -> None:
         broker.lead(out(HERE), -1)
         with pytest.raises(Unavailable, match=r"pay\.commands:0"):
             await writer.append(HERE, values("a"))
+        told = [line for line in caplog.messages if "sent again" in line]
+        assert len(told) == len(set(told)) == 1, "it was tried some ten times, and the log says so once"
         broker.lead(out(HERE), 1)
         await writer.append(HERE, values("b"))
         assert [values for _, values in landed(broker, HERE)][-1] == [b"b"]
