@@ -144,6 +144,7 @@ class Asking(Said):
     key: str = Field(min_length=1, description="The business id.")
     who: str = Field(min_length=1, description="Who asks; it is kept in the journal.")
     why: str = Field(min_length=1, description="For what reason; it is kept in the journal.")
+    instance: str = Field(default="", description='The run that is meant, by its id; of another run it is refused. "": any.')
 
 
 class Retry(Asking):
@@ -184,6 +185,7 @@ class Edit(Asking):
 
     type_ = "saga.edit.v1"
     data: Any = Field(description="All of the saga's data, as its definition has it.")
+    was: Any = Field(default=None, description="The data that this replaces; if it is another by now, this is refused. null: any.")
 
 
 class Signal(Asking):

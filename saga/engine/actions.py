@@ -134,6 +134,8 @@ def edit(draft: Draft, data: Mapping[str, Any]) -> str:
     """Raises Refused; ValidationError for data that is not the saga's."""
     if draft.state.parked is None:
         raise Refused("data is edited only while it is parked, when nothing else changes it")
+    if data.get("was") not in (None, draft.state.data):
+        raise Refused("somebody else has changed its data meanwhile; look again")
     draft.put_data("", draft.read("", draft.saga.data, data.get("data")))
     return "edited"
 

@@ -20,7 +20,9 @@ _KEPT_FIRST = (RETRY, RESUME)  # these do nothing but let what was kept be decid
 
 def operate(before: Draft, given: Input) -> tuple[Draft, str, str]:
     """An operator's action (S30): refused with the reason, or done; with it go the inputs that were kept until then."""
-    parked, draft = before.state.parked, before.copy()
+    parked, draft, meant = before.state.parked, before.copy(), given.data.get("instance")
+    if meant and meant != draft.state.id:  # it has begun anew since whoever acts looked at it
+        return draft, "operator-refused", f"this was meant for {meant}, and now it is {draft.state.id}"
     if not draft.state.live:
         return draft, "operator-refused", f"it is not parked but {draft.state.phase}" if given.type == RETRY else "it has ended"
     seen = given.data.get("parked")  # why it was parked when whoever acts looked at it, where that is said

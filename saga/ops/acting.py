@@ -58,7 +58,7 @@ async def act_on(tool: Tool, chosen: Chosen, act: Act) -> int:
     if not (chosen.yes or chosen.key is not None):
         tool.say(f"{len(found)} would be {DONE_TO[act.action]}; nothing was done. To do it: --yes --why TEXT")
         return OK
-    return await _send(tool, [Target(state.saga, state.key) for state in found], act)
+    return await _send(tool, [_meant(state) for state in found], act)
 
 
 async def edit(tool: Tool, chosen: Chosen, change: Callable[[Any], Any], act: Act) -> int:
@@ -72,8 +72,8 @@ async def edit(tool: Tool, chosen: Chosen, change: Callable[[Any], Any], act: Ac
         raise Misconfigured("that is its data already; nothing was done")
     for line in told:
         tool.say(f"  {line}")
-    act = replace(act, action=EDIT, data={"data": data})
-    return await _send(tool, [Target(found[0].saga, found[0].key)], act)
+    act = replace(act, action=EDIT, data={"data": data, "was": found[0].data})
+    return await _send(tool, [_meant(found[0])], act)
 
 
 async def answer(tool: Tool, chosen: Chosen, step: str, said: Any, act: Act) -> int:
@@ -86,7 +86,7 @@ async def answer(tool: Tool, chosen: Chosen, step: str, said: Any, act: Act) -> 
     type = _type_of_answer(tool, history, step)
     data = {**act.data, "step": step, "type": type, "data": said}
     state = state_of(history)
-    return await _send(tool, [Target(state.saga, state.key)], replace(act, action=SIGNAL, data=data))
+    return await _send(tool, [_meant(state)], replace(act, action=SIGNAL, data=data))
 
 
 def merged(data: Any, path: str, value: Any) -> Any:
@@ -112,6 +112,11 @@ def _only(histories: Sequence[History]) -> History:
         names = ", ".join(history.saga for history in histories)
         raise Misconfigured(f"{plain(histories[0].key)} is a key of several sagas ({names}); say which with --saga")
     return histories[0]
+
+
+def _meant(state: Instance) -> Target:
+    """This run: if it has begun anew before the action is decided, the next run is not touched."""
+    return Target(state.saga, state.key, state.id)
 
 
 async def _many(tool: Tool, chosen: Chosen) -> Sequence[Instance]:

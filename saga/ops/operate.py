@@ -35,8 +35,11 @@ _LOOK = 0.5  # seconds between looks at whether everything is sent
 
 
 class Target(NamedTuple):
+    """`instance`: the run that is meant; another one with this key refuses the action. Empty: whichever there is."""
+
     saga: str
     key: str
+    instance: str = ""
 
 
 class Came(StrEnum):
@@ -160,7 +163,8 @@ class Operator:
         return None
 
     def _record(self, target: Target, id: str, partitions: int) -> Outgoing:
-        data = {**self.act.data, "saga": target.saga, "key": target.key, "who": self.act.who, "why": self.act.why}
+        meant = {"instance": target.instance} if target.instance else {}
+        data = {**self.act.data, "saga": target.saga, "key": target.key, **meant, "who": self.act.who, "why": self.act.why}
         event = CloudEvent(self.act.action, id, SOURCE, data, iso_time(round(time.time() * 1000)), target.key)
         return Outgoing(TopicPartition(REQUESTS, home(target.key, partitions)), event.record(target.key.encode()))
 

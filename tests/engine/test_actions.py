@@ -292,6 +292,14 @@ def test_s30_what_was_meant_for_another_reason_waves_no_contradiction_through() 
     assert "resumed" in run.operate("resume", parked="contradiction")
 
 
+def test_s30_what_was_meant_for_another_run_does_not_touch_this_one() -> None:
+    run = started(LINE)
+    assert run.operate("cancel", instance="shop:k1:before") == []
+    refused(run, f"this was meant for shop:k1:before, and now it is {run.instance.id}")
+    run.operate("cancel", instance=run.instance.id)
+    assert run.note == "cancelled"
+
+
 def test_s30_retry_after_a_contradiction_lets_stand_what_was_said_last() -> None:
     run = started(LINE)
     run.reply("a")
@@ -313,6 +321,11 @@ def test_s30_edit_changes_the_data_while_parked_and_nothing_else() -> None:
     assert (run.instance.data["text"], run.instance.steps, run.instance.parked) == ("new", before, since)
     run.operate("edit", data={"text": "no key"})
     refused(run, "key: Field required")
+    seen = run.instance.data
+    assert run.operate("edit", data={"key": "k1", "text": "newer"}, was=seen) == []
+    assert (run.note, run.instance.data["text"]) == ("edited", "newer")
+    run.operate("edit", data={"key": "k1", "text": "lost"}, was=seen)
+    refused(run, "somebody else has changed its data meanwhile; look again")
     run = started(LINE)
     run.operate("edit", data={"key": "k1"})
     refused(run, "data is edited only while it is parked, when nothing else changes it")

@@ -157,6 +157,8 @@ def test_who_retries_after_the_deadline_is_told_that_it_will_turn_back(late: boo
         history = await shop.until("o-1", ended)
         assert history.state is not None
         assert history.state.phase is (Phase.COMPENSATED if late else Phase.COMPLETED)
+        (retry,) = (m.decision.input for m in history.moments if m.decision.input.type == "saga.retry.v1")
+        assert retry.data["instance"] == history.state.id, "it says which run is meant"
         await shop.stop()
 
     run(scene())

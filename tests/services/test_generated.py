@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from saga import App
 from saga.cloudevents import CloudEvent
-from saga.engine import actions, family
+from saga.engine import actions, family, operate
 from saga.engine.actions import ACTIONS
 from saga.engine.decision import Announce, Decision, Request
 from saga.engine.definition import hours
@@ -229,7 +229,7 @@ def test_what_instances_say_to_each_other_is_as_documented() -> None:
 @pytest.mark.parametrize("asked", REQUESTS, ids=lambda said: said.type_)
 def test_what_operators_ask_has_the_fields_that_the_engine_reads(asked: type[BaseModel]) -> None:
     assert {said.type_ for said in REQUESTS} == set(ACTIONS), "an action without a schema"
-    source = inspect.getsource(actions)
+    source = inspect.getsource(actions) + inspect.getsource(operate)
     for name in set(asked.model_fields) - {"saga", "key", "who", "why"}:
         assert f'data.get("{name}"' in source, f"the engine reads no {name}"
 
