@@ -24,7 +24,7 @@ from __future__ import annotations
 from typing import Any
 
 from saga.engine import family, trace
-from saga.engine.actions import SIGNAL, signalled
+from saga.engine.actions import CANCEL, SIGNAL, signalled
 from saga.engine.apply import diff
 from saga.engine.decision import Announce, DeadLetter, Decision, Input, Kind, Output
 from saga.engine.definition import Saga
@@ -33,8 +33,8 @@ from saga.engine.keys import problem_of
 from saga.engine.messages import RELEASE, UNDO
 from saga.engine.operate import operate
 from saga.engine.policy import KEEP_EARLY, MAX_DECISIONS
-from saga.engine.schedules import announcement
-from saga.engine.state import Instance, Phase, Status, early_id, instance_id
+from saga.engine.schedules import announcement, is_schedule
+from saga.engine.state import Cause, Instance, Phase, Status, early_id, instance_id
 from saga.engine.take import digest, keep, try_take
 from saga.engine.waits import keep_early
 
@@ -228,12 +228,24 @@ def _other_version(saga: Saga[Any, Any] | None, state: Instance, given: Input, n
         there = "is registered with another structure under the same version"
     detail = f"the instance runs version {state.version}; {state.saga!r} {there}"
     if given.kind is Kind.OPERATOR:
+        if saga is None and given.type == CANCEL and is_schedule(state):
+            return _end_removed_schedule(state, given, now)
         return _nothing(state, given, "operator-refused", detail)
     draft = Draft(_NO_SAGA, state, now).copy()
     if state.parked is None or not state.parked.holds:
         draft.park("version", detail=detail, holds=True)
     note, detail = keep(draft, given, "kept")
     return _decision(state, draft, given, note, detail)
+
+
+def _end_removed_schedule(state: Instance, given: Input, now: int) -> Decision:
+    """It needs no code to end: it has no effect of its own. It is not remembered, so that it may come back with a later version."""
+    draft = Draft(_NO_SAGA, state, now).copy()
+    draft.state.phase, draft.state.ended, draft.state.keep_until = Phase.COMPENSATED, now, now
+    draft.state.cause = Cause("cancelled", detail=f"{given.data['who']}: {given.data['why']}"[:500])
+    draft.state.parked, draft.state.kept = None, []
+    draft.announce("compensated", data=state.data, why="cancelled", step="", detail=draft.state.cause.detail)
+    return _decision(state, draft, given, "cancelled", "")
 
 
 def _released(saga: Saga[Any, Any] | None, state: Instance, given: Input, now: int) -> Decision:

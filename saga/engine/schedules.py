@@ -22,6 +22,7 @@ from saga.engine.calendar import Schedule, Slot, after_run, due, next_slot
 from saga.engine.definition import Saga, days
 from saga.engine.messages import Event
 from saga.engine.nodes import START
+from saga.engine.state import Instance
 
 SCHEDULED = "saga.scheduled.v1"
 FOR_EVER = days(36_500)  # a schedule has no deadline; what it starts has its own
@@ -57,6 +58,11 @@ def announcement(saga: Saga[Any, Any]) -> Scheduled:
     made = saga.schedule
     assert made is not None, f"{saga.name} is no schedule"
     return Scheduled(name=saga.name, cron=made.cron, tz=made.tz, missed=made.missed, overlap=made.overlap)
+
+
+def is_schedule(state: Instance) -> bool:
+    """Whether this is a schedule's instance, told without its definition: an app may have it no more."""
+    return state.key == state.saga and isinstance(state.data, dict) and set(state.data) == set(Turn.model_fields)
 
 
 def _schedule(target: Saga[Any, Any], name: str, schedule: Schedule, make: Callable[[Slot], Any]) -> Saga[Scheduled, Turn]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from saga.engine.definition import Saga
 from saga.engine.kinds import Child, Pause, Wait, Waiting
+from saga.engine.schedules import is_schedule
 from saga.engine.state import ACTION_OF, Action, Cause, Instance, Parked, Phase, Status, StepState, Waits, base_name
 from saga.ops.awaited import fitting, items_done, roles, step_of, titled
 from saga.ops.words import ago, duration, last_line, moment, plain
@@ -109,7 +110,7 @@ def _parked(state: Instance, parked: Parked, now: int) -> str:
     late = "" if parked.holds else " or a late reply comes"
     then = f"an operator retries it{late}"
     if parked.reason == "version":
-        then = "code with that version runs"
+        then = "code with that version runs" + (f", or `saga cancel {state.key}` ends it" if is_schedule(state) else "")
     elif parked.reason == "late":
         then = f"{parked.step} comes after all, or an operator retries or skips it"
     return (

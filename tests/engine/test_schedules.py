@@ -14,7 +14,7 @@ from saga.engine.definition import Saga
 from saga.engine.policy import MAX_DECISIONS
 from saga.engine.schedules import SCHEDULED, announcement, schedules
 from tests.engine.families import Family
-from tests.engine.kit import Ordered, Part, Run, Work, make
+from tests.engine.kit import Ordered, Part, Run, Work, make, started
 
 DAILY = "0 2 * * *"
 
@@ -287,6 +287,30 @@ def test_s06_a_start_that_is_repeated_is_answered_with_the_run_that_goes_on() ->
     run.reply("a")
     assert run.start(id="again") == ["started"]
     assert run.start(id="other", text="other") == ["rejected", "deadletter conflict"]
+
+
+def test_s30_a_schedule_that_the_app_has_no_more_is_ended_by_cancel_and_may_come_back() -> None:
+    clock = Clockwork("2026-03-01T12:00", report())
+    schedule, definition = clock.schedule, clock.schedule.saga
+    schedule.saga = None
+    clock.until("2026-03-02T02:00")
+    assert schedule.parked == "version"
+    assert schedule.operate("retry", saga="report-due", key="report-due") == []
+    assert schedule.note == "operator-refused"
+    assert schedule.operate("cancel", saga="report-due", key="report-due") == ["compensated", "resumed"]
+    assert (schedule.note, schedule.instance.live) == ("cancelled", False)
+    assert schedule.instance.keep_until == schedule.now, "it is forgotten at once"
+    schedule.saga, schedule.state = definition, None
+    clock.tell()
+    clock.until("2026-03-03T02:00")
+    assert clock.begun() == at("03T02:00")
+
+
+def test_s30_an_instance_of_a_saga_that_is_gone_is_not_ended_for_what_it_did() -> None:
+    run = started({"a": Part(), "b": Part(after=("a",))})
+    run.saga = None
+    assert run.operate("cancel") == []
+    assert run.note == "operator-refused"
 
 
 def test_a_schedule_is_a_saga_of_its_own_with_one_instance() -> None:
