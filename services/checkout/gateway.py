@@ -27,7 +27,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.checkout.ledger import Charge, Conflict, Ledger, Refund
 from services.checkout.settings import SETTINGS
-from services.checkout.web import Problem, problem_response, read_body, serve
+from services.stage.web import Problem, problem_response, read_body, serve
 from topics.values import MAX_MINOR, CardToken, Text
 
 SLOW_SECONDS = 1.0

@@ -31,7 +31,7 @@ from saga.errors import Unavailable
 from saga.logs import about
 from services.checkout.process import Service
 from services.checkout.settings import SETTINGS
-from services.checkout.web import Problem, problem_response, read_body
+from services.stage.web import Problem, problem_response, read_body
 from topics.order import (
     AcceptOrder,
     CancelOrder,

@@ -13,7 +13,7 @@ from saga import Participant, Store
 from saga.config import Config
 from saga.participate import participate
 from services.checkout.settings import SETTINGS
-from services.checkout.web import serve
+from services.stage.web import serve
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from saga import Store
-from services.checkout.web import Problem, problem_response, read_body, serve
 from services.pipeline import files
 from services.pipeline.clinics import FLAKY_TIMES, Delivery, deliveries
 from services.pipeline.settings import Settings
 from services.stage.example import database
 from services.stage.files import write_whole
+from services.stage.web import Problem, problem_response, read_body, serve
 from topics.pipeline import BadRow
 
 TABLES = MetaData()

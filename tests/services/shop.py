@@ -24,7 +24,7 @@ from saga.participant.store import wall_clock
 from services.checkout.gateway import CuttableProtocol, gateway_api
 from services.checkout.ledger import Ledger
 from services.checkout.process import Service
-from services.checkout.web import serve
+from services.stage.web import serve
 from topics.values import Address, Customer, Line, Money
 
 PARTITIONS = 4

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from saga.cloudevents import parse
-from services.checkout import order, web
+from services.checkout import order
+from services.stage import web
 from tests.services.shop import ADA, BERLIN, TEA, Desk, desk, eventually, served
 from topics.order import AcceptOrder, CancelOrder, ConfirmOrder
 

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 
-from saga.testing.clock import run
-from tests.simulation.world import World
+from tests.simulation.playing import assert_met, play
 
-# What the simulation is for: each must happen in some run, or the runs prove nothing.
 EXPECTED = {
     *("crash", "pause", "stop", "join", "clock", "down", "grow", "foreign", "trim"),
     *("claim", "void", "snapshot", "timer", "unnamed", "completed", "compensated", "saga.requests", "saga.deadletter"),
     *("parked: user-code", "note: kept", "note: retried", "note: duplicate", "note: timed-out", "note: late"),
 }
-
-
-def play(seed: int) -> Counter[str]:
-    async def scene() -> World:
-        world = World(seed)
-        await world.play()
-        return world
-
-    world = run(scene(), seed=seed)
-    world.check()
-    return world.met
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -48,17 +33,8 @@ def test_a_world_that_once_failed(seed: int) -> None:
 @pytest.mark.parametrize("first", range(100, 200, 10))
 def test_many_worlds_converge(first: int) -> None:
     for seed in range(first, first + 10):
-        try:
-            play(seed)
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
+        play(seed)
 
 
 def test_the_simulation_meets_what_it_is_for() -> None:
-    met: Counter[str] = Counter()
-    for seed in range(1000, 1012):
-        met += play(seed)
-        if met.keys() >= EXPECTED:
-            return
-    raise AssertionError(f"never met: {EXPECTED - met.keys()}; met: {met}")
+    assert_met(EXPECTED)

@@ -19,7 +19,7 @@ from saga.runtime.codec import EVENTS
 from services.checkout.numbers import KEEP, TABLE, WINDOW, Row, by_window, count, decode_row, encode_row, row_of
 from services.checkout.outcomes import outcome_of
 from services.checkout.settings import SETTINGS
-from services.checkout.web import Problem, problem_response, serve
+from services.stage.web import Problem, problem_response, serve
 
 NAME = "analytics"
 MAX_WINDOWS = 2_000  # in one answer

@@ -19,9 +19,9 @@ from starlette.routing import Route
 
 from saga.config import Config
 from saga.reactor import CloudEvent, FaustReactor, heard, iso_time
-from services.checkout.web import serve
 from services.customer.counts import REACTOR, TABLE, Row, by_plan, by_window
 from services.stage.example import data_folder
+from services.stage.web import serve
 from topics.customer import ChangeCounted, ChangeUncounted, ChangeWithdrawn, PlanChanged
 
 HEARS = "customer.events"
