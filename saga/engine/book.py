@@ -99,7 +99,9 @@ class Book:
         for saga in self._starts.get(type, ()):
             if attributes.get("sagachild", saga.name) == saga.name:
                 try:
-                    targets.append(Target(Kind.START, saga.name, start_key(saga, data)))
+                    key = start_key(saga, data)
+                    if saga.schedule is None or key == saga.name:  # all schedules start on one type of event, each on its own alone
+                        targets.append(Target(Kind.START, saga.name, key))
                 except Unreadable as problem:
                     problems[saga.name] = problem
         if "sagachild" not in attributes:

@@ -34,8 +34,8 @@ from saga.engine.messages import RELEASE, UNDO
 from saga.engine.operate import operate
 from saga.engine.policy import KEEP_EARLY, MAX_DECISIONS
 from saga.engine.schedules import announcement, is_schedule
-from saga.engine.state import Cause, Instance, Phase, Status, early_id, instance_id
-from saga.engine.take import digest, keep, try_take
+from saga.engine.state import Cause, Instance, Phase, Status, digest, early_id, instance_id
+from saga.engine.take import keep, try_take
 from saga.engine.waits import keep_early
 
 _NO_SAGA: Any = None  # a draft that only parks asks nothing of its definition
@@ -60,7 +60,7 @@ def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, no
         return _started_before(state, given)
     if schedule and not _as_here(saga, given):
         return _nothing(state, given, "repeated-start", "the code at hand has another line: who wrote this is older or newer")
-    if schedule and not _may_change(state):
+    if schedule and not _may_change(state, now):
         return _nothing(state, given, "repeated-start", "a run goes on; the next one comes as the schedule says by then")
     if given.kind is Kind.REPLY and not given.attributes["sagacommand"].startswith(state.id + ":"):
         return _nothing(state, given, "unmatched", "it answers another run")
@@ -202,9 +202,13 @@ def _as_here(saga: Saga[Any, Any] | None, given: Input) -> bool:
     return saga is not None and bool(given.data == announcement(saga).model_dump(mode="json"))
 
 
-def _may_change(state: Instance) -> bool:
-    """May a schedule begin anew with another cron line or policy: does it wait for its next slot, and run nothing?"""
-    return state.live and state.parked is None and any(step.status is Status.WAITING for step in state.steps.values())
+def _may_change(state: Instance, now: int) -> bool:
+    """May a schedule begin anew with another cron line or policy: does it run nothing, and is its next slot still ahead?
+
+    A slot that passed while nobody ran is still to be decided on: begun anew the schedule would never hear of it.
+    """
+    ahead = (step.status is Status.WAITING and (step.due or 0) > now for step in state.steps.values())
+    return state.live and state.parked is None and any(ahead)
 
 
 def _answer(state: Instance, about: dict[str, Any]) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from saga.engine.draft import Draft, Ignored, UserCodeRaised
 from saga.engine.kinds import Chain, Child
 from saga.engine.messages import CHILD_COMPENSATED, CHILD_COMPLETED, CHILD_REJECTED, NOTHING, RELEASE, UNDO
 from saga.engine.policy import DEFAULT_REMEMBER
+from saga.engine.schedules import announcement
 from saga.engine.settle import turn_back
-from saga.engine.state import Action, Cause, Instance, Phase, Status, StepState, command_id, split_instance, step_and_action
+from saga.engine.state import Action, Cause, Instance, Phase, Status, StepState, command_id, digest, split_instance, step_and_action
 
 
 def start_other(draft: Draft, step: Chain[Any]) -> None:
@@ -158,7 +159,10 @@ def _renew(draft: Draft) -> None:
         return
     if not isinstance(data, draft.saga.data):
         raise UserCodeRaised("", f"renew must return a {draft.saga.data.__name__} or None, not {type(data).__name__}")
-    draft.begin_run()
+    if draft.saga.schedule is None:
+        draft.begin_run()
+    else:  # its next turn is by the line of the code at hand, so it need not be told of that line again
+        draft.begin_run(digest=digest(announcement(draft.saga).model_dump(mode="json")))
     draft.put_data("", data)
     draft.announce("started")
 

@@ -30,9 +30,12 @@ where the step stands, not by what it happens to wait for.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+import orjson
 
 
 class Phase(StrEnum):
@@ -261,6 +264,11 @@ def split_instance(instance: str) -> tuple[str, str]:
     """The saga and the key of an instance id. Raises ValueError if it is none."""
     saga, key, _run = instance.split(":")
     return saga, unescape(key)
+
+
+def digest(data: Any) -> str:
+    """What is remembered of the payload that started an instance: another one under the same key is a conflict (S6)."""
+    return hashlib.blake2b(orjson.dumps(data, option=orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()
 
 
 def command_id(instance: str, step: str, action: Action, round: int) -> str:

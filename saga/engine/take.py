@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
-
 import orjson
 from pydantic import ValidationError
 
@@ -19,7 +16,7 @@ from saga.engine.policy import MAX_KEPT, MAX_KEPT_BYTES
 from saga.engine.replies import Contradiction, attempt_failed, take_reply
 from saga.engine.schedules import Turn
 from saga.engine.settle import past_pivot, pivot_is_out, turn_back
-from saga.engine.state import Cause, Phase, Status, Waits
+from saga.engine.state import Cause, Phase, Status, Waits, digest
 from saga.engine.waits import take_event, time_over
 
 
@@ -142,7 +139,3 @@ def keep(draft: Draft, given: Input, note: str) -> tuple[str, str]:
         return "deadletter", "kept-full"
     kept.append(item)
     return note, ""
-
-
-def digest(data: Any) -> str:
-    return hashlib.blake2b(orjson.dumps(data, option=orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from saga.cloudevents import CloudEvent
 from saga.engine.messages import REQUESTS
 from saga.engine.schedules import SCHEDULED, announcement
-from saga.engine.take import digest
+from saga.engine.state import digest
 from saga.log.base import Outgoing, TopicPartition
 from saga.log.partition import home
 from saga.runtime.batch import Place

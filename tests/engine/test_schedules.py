@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from saga.engine.book import Book
 from saga.engine.calendar import Slot
 from saga.engine.decision import Decision, Input, Kind, Request
 from saga.engine.definition import Saga
@@ -287,6 +288,45 @@ def test_s06_a_start_that_is_repeated_is_answered_with_the_run_that_goes_on() ->
     run.reply("a")
     assert run.start(id="again") == ["started"]
     assert run.start(id="other", text="other") == ["rejected", "deadletter conflict"]
+
+
+def test_two_schedules_of_an_app_begin_only_themselves() -> None:
+    """All start on the same type of event; once each of them started all, and a slot was run as often as there were schedules."""
+    other = make({"y": Part()}, name="stocktake").saga
+
+    @other.every("0 3 * * *", tz="UTC")
+    def tonight(slot: Slot) -> Ordered:
+        return Ordered(key=slot.at.isoformat())
+
+    book = Book([report(), other])
+    for saga in (one for one in book.sagas.values() if one.schedule is not None):
+        told = announcement(saga).model_dump(mode="json")
+        assert [(target.saga, target.key) for target in book.route(SCHEDULED, {}, told)] == [(saga.name, saga.name)]
+
+
+@pytest.mark.parametrize(("missed", "made_up"), [("once", 1), ("all", 4), ("skip", 0)])
+def test_slots_missed_before_a_changed_line_are_made_up_for(missed: str, made_up: int) -> None:
+    clock = Clockwork("2026-03-01T12:00", report(missed=missed, overlap="allow"))
+    clock.schedule.now = ms("2026-03-04T08:00")  # nobody ran for three nights; what runs now tells its line before any timer fires
+    assert clock.tell(report("30 2 * * *", missed=missed, overlap="allow")).note == "repeated-start"
+    clock.until("2026-03-04T09:00")
+    assert len(clock.begun()) == made_up, (
+        "of all: the slot it waited for, and then those of the new line, the only one that is known"
+    )
+    clock.until("2026-03-05T02:30")
+    assert clock.begun()[made_up:] == at("05T02:30"), "from then on by the new line"
+
+
+def test_a_line_that_changed_while_a_run_went_on_costs_no_slot_later() -> None:
+    clock = Clockwork("2026-03-01T12:00", report()).until("2026-03-02T02:00")
+    new = report("0 5 * * *")
+    assert clock.tell(new).note == "repeated-start", "a run goes on"
+    clock.ends(at("02T02:00")[0], "2026-03-02T03:00")
+    clock.until("2026-03-02T05:00").ends(at("02T05:00")[0], "2026-03-02T06:00")
+    clock.schedule.now = ms("2026-03-03T08:00")  # nobody ran at five
+    clock.tell(new)
+    clock.until("2026-03-03T09:00")
+    assert clock.begun() == at("02T02:00", "02T05:00", "03T05:00")
 
 
 def test_s30_a_schedule_that_the_app_has_no_more_is_ended_by_cancel_and_may_come_back() -> None:
