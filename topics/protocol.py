@@ -145,6 +145,7 @@ class Asking(Said):
     who: str = Field(min_length=1, description="Who asks; it is kept in the journal.")
     why: str = Field(min_length=1, description="For what reason; it is kept in the journal.")
     instance: str = Field(default="", description='The run that is meant, by its id; of another run it is refused. "": any.')
+    parked: str = Field(default="", description='Only if it is parked for this reason. "": whatever it is parked for, or not.')
 
 
 class Retry(Asking):

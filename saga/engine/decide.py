@@ -62,7 +62,9 @@ def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, no
         return _nothing(state, given, "repeated-start", "the code at hand has another line: who wrote this is older or newer")
     if schedule and not _may_change(state, now):
         return _nothing(state, given, "repeated-start", "a run goes on; the next one comes as the schedule says by then")
-    if given.kind is Kind.REPLY and not given.attributes["sagacommand"].startswith(state.id + ":"):
+    if given.kind is Kind.REPLY and not given.attributes["sagacommand"].startswith(
+        (f"{state.id}:", f"{state.undoes or state.id}:")
+    ):
         return _nothing(state, given, "unmatched", "it answers another run")
     if given.kind is Kind.TIMER and state.parked is not None:
         return _nothing(state, given, "parked", "timers stand still")

@@ -26,7 +26,7 @@ def operate(before: Draft, given: Input) -> tuple[Draft, str, str]:
     if not draft.state.live:
         return draft, "operator-refused", f"it is not parked but {draft.state.phase}" if given.type == RETRY else "it has ended"
     seen = given.data.get("parked")  # why it was parked when whoever acts looked at it, where that is said
-    if seen is not None and seen != (parked and parked.reason):
+    if seen and seen != (parked and parked.reason):
         return draft, "operator-refused", f"it is not parked any more for the reason {seen}"
     if parked is not None and parked.holds:
         if given.type == SIGNAL:  # an input like those that are kept: its turn comes after theirs

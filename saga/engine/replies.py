@@ -71,16 +71,21 @@ class Reply:
 
     def _find(self, draft: Draft) -> tuple[str, Action]:
         """The step and action of the command id; older rounds of it too, as far as `done` is concerned."""
-        name, _, tail = self.command.removeprefix(draft.state.id + ":").partition(":")
+        run = ":".join(self.command.split(":")[:3])
+        name, _, tail = self.command.removeprefix(f"{run}:").partition(":")
         text, _, round = tail.partition("~")
         state = draft.state.steps.get(name)
         action = _ACTIONS.get(text)
+        if (
+            run != draft.state.id and action is not Action.EXECUTE
+        ):  # of the run that this one undoes, only what is to be undone matters
+            action = None
         whole = state is not None and "/" not in name and isinstance(draft.step(name), Mapped)  # its iterations have commands
         if state is None or action is None or whole:
             raise Ignored("unmatched", f"no command {self.command!r} was sent")
         rounds = state.rounds(action)
         number = int(round) if round.isdecimal() and len(round) < 6 else 1
-        if number > rounds or self.command != command_id(draft.state.id, name, action, number):
+        if number > rounds or self.command != command_id(run, name, action, number):
             raise Ignored("unmatched", f"no command {self.command!r} was sent")
         self.old_round = number < rounds
         return name, action

@@ -58,6 +58,8 @@ async def act_on(tool: Tool, chosen: Chosen, act: Act) -> int:
     if not (chosen.yes or chosen.key is not None):
         tool.say(f"{len(found)} would be {DONE_TO[act.action]}; nothing was done. To do it: --yes --why TEXT")
         return OK
+    if chosen.filter.reason:  # what has parked for another reason since is not meant
+        act = replace(act, data={**act.data, "parked": chosen.filter.reason})
     return await _send(tool, [_meant(state) for state in found], act)
 
 

@@ -84,7 +84,10 @@ class Address(NamedTuple):
 
 
 class Received(NamedTuple):
-    """A command that can be handled. `decided`: when the saga first decided it, ms since 1970; `started`: its instance."""
+    """A command that can be handled. `decided`: when the saga first decided it, ms since 1970.
+
+    `started`: when its run started; or, where it is about what an earlier run did, that one.
+    """
 
     address: Address
     handler: Handler
@@ -144,9 +147,10 @@ def read_command(address: Address, fields: Mapping[str, str], handlers: Mapping[
     except Exception as error:  # pydantic lets through what a validator raises, unless it is a ValueError
         what = f"a validator of {handler.command.__name__} raised {type(error).__name__}"
         raise Unreadable("schema", f"not a valid {event.type}: {what}") from error
-    return Received(
-        address, handler, payload, action, subject_id, int(address.attempt), decided, _started(address.instance, decided)
-    )
+    started = _started(address.instance, decided)
+    if subject_id:  # a run that undoes an earlier one (S28) is young, but what it is about is as old as that
+        started = min(started, _started(":".join(subject_id.split(":")[:3]), decided))
+    return Received(address, handler, payload, action, subject_id, int(address.attempt), decided, started)
 
 
 def _key(record: StoredRecord) -> str:

@@ -81,6 +81,32 @@ def test_s28_a_completed_child_is_undone_by_a_second_run_with_its_own_outcome() 
     assert [decision.seq for decision in child.decisions] == list(range(1, len(child.decisions) + 1))
 
 
+def test_s15_what_the_first_run_hears_late_counts_in_the_run_that_undoes_it() -> None:
+    child_saga = make({"x": Part(best_effort=True), "y": Part()}, name="child").saga
+    family = Family(make({"c": Part(child=child_saga), "z": Part(after=("c",))}).saga, child_saga)
+    parent = family.run("shop", KEY)
+    parent.start()
+    family.settle()
+    child = next(run for (saga, _), run in family.runs.items() if saga == "child")
+    late, asked = child.answer("x"), child.answer("x", "failed")
+    child.reply("y")
+    child.silence()
+    family.settle()
+    assert (child.outcome, child.status("x")) == ("completed", "unknown")
+    parent.now = child.now
+    parent.reply("z", "refused")
+    family.settle()
+    assert child.status("x") == "compensating"
+    child.feed(asked)
+    assert child.note == "late", "of an attempt nobody speaks any more"
+    child.feed(late)
+    assert child.note == "done"
+    child.reply("x", "nothing", "compensate")
+    child.reply("y", action="compensate")
+    assert child.outcome == "compensating", "done, and then nothing to undo: an operator has to look"
+    assert child.instance.steps["x"].waits == "operator"
+
+
 def test_s28_to_be_undone_twice_is_to_be_undone_once() -> None:
     family, parent, child = completed()
     parent.reply("z", "refused")

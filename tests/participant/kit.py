@@ -178,9 +178,16 @@ class Ids:
 
 
 def command(
-    message: Command[Any], ids: Ids, action: str = "execute", *, step: str = "pay", attempt: int = 1, time: int | None = None
+    message: Command[Any],
+    ids: Ids,
+    action: str = "execute",
+    *,
+    step: str = "pay",
+    attempt: int = 1,
+    time: int | None = None,
+    about: Ids | None = None,
 ) -> Record:
-    """A command as the orchestrator sends it."""
+    """A command as the orchestrator sends it. `about`: the run whose command it undoes, if that is an earlier one."""
     id = ids.command(action, step)
     attributes = {
         "sagainstance": ids.instance,
@@ -190,7 +197,7 @@ def command(
         "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     }
     if action != "execute":
-        attributes["sagasubject"] = ids.command("execute", step)
+        attributes["sagasubject"] = (about or ids).command("execute", step)
     sent = CloudEvent(
         message.__type__,
         f"{id}:{attempt}",

@@ -188,6 +188,18 @@ def test_no_row_proves_nothing_about_a_saga_older_than_the_memory(drive: Drive) 
     drive(story)
 
 
+def test_no_row_proves_nothing_where_a_young_run_undoes_what_an_old_one_did(drive: Drive) -> None:
+    """A child that completed is undone by a second run; what the first one did may be forgotten by then."""
+
+    async def story(world: World) -> None:
+        first, second = Ids("o-1", started=wall_clock() - 61_000), Ids("o-1")
+        await world.start(Payment(), Settings(retention=timedelta(minutes=1)))
+        await world.send(command(NotePayment(note="x"), second, "compensate", about=first))
+        assert outcome(await world.reply(second.command("compensate"))) == "expired saga.expired.v1"
+
+    drive(story)
+
+
 def test_events_go_to_the_home_of_their_key_in_the_same_transaction(drive: Drive) -> None:
     async def story(world: World) -> None:
         payment, ids = Payment(), Ids("o-1")

@@ -101,11 +101,11 @@ final class Command {
         }
     }
 
-    /** When its instance started, ms since 1970; 0 if it does not say. */
+    /** When the run started whose execute command this is about, ms since 1970; 0 if its id does not say. */
     long started() {
-        String instance = header("ce_sagainstance");
+        String[] parts = executeId().split(":");
         try {
-            return Long.parseLong(instance.substring(instance.lastIndexOf(':') + 1), 36);
+            return parts.length > 2 ? Long.parseLong(parts[2], 36) : 0;
         } catch (NumberFormatException error) {
             return 0;
         }
