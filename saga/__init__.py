@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from saga.engine.messages import Command, Event, Message, Refusal
     from saga.engine.nodes import START, unless
     from saga.engine.policy import Retry
+    from saga.engine.settle import TurnBack
     from saga.errors import DefinitionError, Misconfigured, SagaError
     from saga.participant import Nothing, Participant, ParticipantRunner, Refused, Store, Work
     from saga.participant.http import HttpParticipant
@@ -26,6 +27,7 @@ __getattr__ = on_demand(
         "saga.engine.messages": "Command Event Message Refusal",
         "saga.engine.nodes": "START unless",
         "saga.engine.policy": "Retry",
+        "saga.engine.settle": "TurnBack",
         "saga.errors": "DefinitionError Misconfigured SagaError",
         "saga.participant": "Nothing Participant ParticipantRunner Refused Store Work",
         "saga.participant.http": "HttpParticipant",
@@ -53,6 +55,7 @@ __all__ = [
     "Slot",
     "Step",
     "Store",
+    "TurnBack",
     "Work",
     "days",
     "hours",

@@ -71,7 +71,7 @@ class Compensated(Told):
 
     type_ = "saga.compensated.v1"
     data: Any = Field(description="The saga's data at the end, as its definition has it.")
-    why: str = Field(description="refused, unknown, late, deadline, cancelled, operator or parent")
+    why: str = Field(description="refused, decided, unknown, late, deadline, cancelled, operator or parent")
     step: str = Field(description='The step that was refused, unknown or late; "" for the others.')
     detail: str = Field(description="Of cancelled and operator: who and why.")
 

@@ -23,7 +23,7 @@ from saga.engine.definition import Saga
 from saga.engine.draft import Draft
 from saga.engine.kinds import Child, Mapped, Wait
 from saga.engine.messages import CHILD_COMPLETED
-from saga.engine.settle import give_up_verifying, past_pivot, pivot_is_out, settle_unknown, turn_back
+from saga.engine.settle import give_up_verifying, past_pivot, pivot_is_out, receive, settle_unknown, turn_back
 from saga.engine.state import BY_HAND, Action, Cause, Phase, Status, Waits
 from saga.engine.waits import answer, is_open, keep_early, may_answer, wait_on, will_wait
 
@@ -121,7 +121,7 @@ def skip(draft: Draft, data: Mapping[str, Any]) -> str:
     else:
         said = BY_HAND if there.answer in ("refused", "nothing") else "done"
         draft.set(name, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer=said, reason="")
-        draft.receive(name, draft.read(name, _reply_class(step), result))
+        receive(draft, name, draft.read(name, _reply_class(step), result))
     return "skipped"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 import orjson
@@ -108,6 +109,8 @@ class Draft:
         """Take over what `start` or `done` returned. Raises UserCodeRaised if it is not the saga's data, or too large (S32)."""
         if not isinstance(data, self.saga.data):
             raise UserCodeRaised(step, f"{step or 'start'} must return a {self.saga.data.__name__}, not {type(data).__name__}")
+        if strange := _strange(data):  # `model_copy(update=…)` takes any name, and what has no field is not in the JSON
+            raise UserCodeRaised(step, f"{step or 'start'} set {strange}")
         value = self._plain(step, data, "the instance's data")
         # `model_copy(update=…)` checks nothing: what cannot be read back would park the instance later, where no fix helps.
         self._model = self.call(step, self.saga.data.model_validate, value)
@@ -345,6 +348,18 @@ class Draft:
             setattr(self.state, name, value)
         self.data_changed = True
         self._model = None
+
+
+def _strange(data: BaseModel) -> str:
+    """A name that was given a value and is no field, if there is one, with the field that may be meant."""
+    declared = type(data)
+    if len(data.__dict__) <= len(declared.model_fields):
+        return ""
+    for name in data.__dict__:
+        if name not in declared.model_fields and not hasattr(declared, name):  # a cached property is kept there, too
+            near = get_close_matches(name, declared.model_fields, 1)
+            return f"{name!r}, which {declared.__name__} has not" + (f"; is {near[0]!r} meant?" if near else "")
+    return ""
 
 
 def _own(data: Any) -> Any:

@@ -23,7 +23,7 @@ from typing import Any
 from saga.engine.decision import Input
 from saga.engine.draft import Draft, Ignored
 from saga.engine.kinds import Mapped, Waiting
-from saga.engine.settle import give_up_verifying, missed, settle_unknown, turn_back
+from saga.engine.settle import give_up_verifying, missed, receive, settle_unknown, turn_back
 from saga.engine.state import ACTION_OF, BY_HAND, Action, Cause, Phase, Status, StepState, Waits, base_name, command_id
 from saga.engine.waits import remedied
 
@@ -157,7 +157,7 @@ def _done(draft: Draft, reply: Reply, state: StepState, believe: bool) -> None:
         return
     answer = DONE_EARLIER if earlier else str(Outcome.DONE)
     draft.set(reply.step, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer=answer, reason="")
-    draft.receive(reply.step, reply.message)
+    receive(draft, reply.step, reply.message)
 
 
 def _refused(draft: Draft, reply: Reply, _state: StepState) -> None:

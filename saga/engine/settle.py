@@ -1,4 +1,4 @@
-"""How a step ends that did not end well, and the turn back that follows from it.
+"""How a step ends, well or not, and the turn back that may follow from it.
 
 Silence is never a "no". A step without an answer is unknown: it is asked about, compensated like one that happened, or left to an
 operator, by its policy (S14). Only from a refusal, or from an event that never came, is it known that nothing was done.
@@ -6,9 +6,31 @@ operator, by its policy (S14). Only from a refusal, or from an event that never 
 
 from __future__ import annotations
 
-from saga.engine.draft import Draft
+from typing import Any
+
+from saga.engine.draft import Draft, UserCodeRaised
 from saga.engine.kinds import Child, Mapped, Waiting
 from saga.engine.state import Cause, Phase, Status, Waits
+
+
+class TurnBack(Exception):
+    """Raised by a saga's `done` function, before the pivot: what came means that all is undone. Its text is the reason.
+
+    The step itself counts as done, so it is compensated like the others. From the pivot on it is a mistake, and the instance parks.
+    """
+
+
+def receive(draft: Draft, name: str, message: Any) -> None:
+    """Put what came for a step into the data; or turn back, if the saga's own code says so."""
+    try:
+        draft.receive(name, message)
+    except UserCodeRaised as raised:
+        if not isinstance(told := raised.__cause__, TurnBack):
+            raise
+        if past_pivot(draft) or pivot_is_out(draft):
+            what = f"{name} wants to turn back, but from the pivot on there is only forward: {told}"
+            raise UserCodeRaised(name, what) from None
+        turn_back(draft, Cause("decided", name, str(told)[:500]))
 
 
 def turn_back(draft: Draft, cause: Cause) -> None:

@@ -134,7 +134,7 @@ class Parked:
 class Cause:
     """Why an instance compensates: the first reason counts."""
 
-    why: str  # refused | unknown | deadline | late | cancelled | operator | parent
+    why: str  # refused | decided | unknown | deadline | late | cancelled | operator | parent
     step: str = ""
     detail: str = ""
 

@@ -21,7 +21,7 @@ from saga.engine.draft import Draft, Ignored, UserCodeRaised
 from saga.engine.keys import brief
 from saga.engine.kinds import Pause, Wait, Waiting
 from saga.engine.policy import MAX_EARLY, MAX_EARLY_BYTES
-from saga.engine.settle import missed
+from saga.engine.settle import missed, receive
 from saga.engine.state import Phase, Status, StepState, Waits
 
 
@@ -142,7 +142,7 @@ def wait_on(draft: Draft, name: str) -> None:
 
 def _came(draft: Draft, step: Waiting[Any], what: Any) -> None:
     draft.set(step.name, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer="done", reason="")
-    draft.receive(step.name, what)
+    receive(draft, step.name, what)
 
 
 def _begin_time(draft: Draft, step: Wait[Any, Any]) -> None:

@@ -242,7 +242,8 @@ def _turn(moment: Moment) -> Iterator[Saying]:
     patch = moment.decision.patch
     if patch.get("phase") == Phase.COMPENSATING and (told := patch.get("cause")) and "id" not in patch:
         person = told["why"] in ("cancelled", "operator")  # who and why stand in the line above
-        yield Tone.BAD, "turns back" if person else f"turns back: {because(replace(Cause(**told), detail=''))}"
+        cause = Cause(**told) if told["why"] == "decided" else replace(Cause(**told), detail="")  # others' details were told above
+        yield Tone.BAD, "turns back" if person else f"turns back: {because(cause)}"
     elif patch.get("cancelled"):
         yield Tone.PLAIN, "its pivot is out: it gets no further attempt, and its outcome decides"
     elif moment.decision.note == "deadline":

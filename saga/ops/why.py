@@ -38,6 +38,7 @@ TURNED = {
     "unknown": "the outcome of {step} is unknown",
     "late": "{step} was late",
     "deadline": "its deadline passed",
+    "decided": "its own code turned back at {step}",
     "cancelled": "it was cancelled",
     "operator": "an operator had it compensated",
     "parent": "its parent turned back",
