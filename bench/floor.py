@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from bench.program import LOOK_SECONDS, follow, run
 from bench.shop import SERVICES, STARTS, app
 from saga.config import Config
-from saga.connect import open_log
+from saga.connect import opened
 from saga.engine.messages import REQUESTS, events_topic
 from saga.log.base import Log, Outgoing, Reader, Record, TopicPartition
 from saga.runtime.codec import JOURNAL, decision_from_json, decode, outgoing
@@ -56,12 +56,8 @@ async def shape(log: Log) -> Shape:
 
 async def move(log: Log, stop: asyncio.Event) -> None:
     """Do all partition numbers at once, each on its own, as the orchestrator's tasks do."""
-    other = open_log(replace(Config.read(), prefix=sys.argv[1]), "shape")
-    await other.open()
-    try:
+    async with opened(replace(Config.read(), prefix=sys.argv[1]), "shape") as other:
         found = await shape(other)
-    finally:
-        await other.close()
     inputs = [[TopicPartition(topic, number) for topic in (REQUESTS, *INPUTS)] for number in range(app.partitions)]
     reader = await follow(log, [tp for each in inputs for tp in each])
     async with asyncio.TaskGroup() as group:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Collection
 
 from saga.config import Config
-from saga.connect import open_log
+from saga.connect import opened
 from saga.errors import Unavailable
 from saga.garbage import look_seldom
 from saga.log.base import Log, Reader, TopicPartition
@@ -27,12 +27,8 @@ def run(name: str, work: Callable[[Log, asyncio.Event], Awaitable[None]]) -> Non
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        log = open_log(Config.read(), name)
-        await log.open()
-        try:
+        async with opened(Config.read(), name) as log:
             await work(log, stop)
-        finally:
-            await log.close()
 
     asyncio.run(until_told())
 

@@ -11,8 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from bench.shop import SERVICES, app
 from infra.broker.settings import free_ports
 from infra.process import halt, last_lines, spawn
 from saga.config import Config
-from saga.connect import open_log
+from saga.connect import opened
 from saga.log.base import Log
 from saga.topics import specs
 
@@ -140,15 +140,9 @@ class Stage:
 
     # --- load -------------------------------------------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def client(self) -> AsyncIterator[Log]:
+    def client(self) -> AbstractAsyncContextManager[Log]:
         """A client of this stage's topics, open inside."""
-        log = open_log(self.config, "bench")
-        await log.open()
-        try:
-            yield log
-        finally:
-            await log.close()
+        return opened(self.config, "bench")
 
     def load(self, log: Log) -> Load:
         """A load whose keys no other load of this stage has."""

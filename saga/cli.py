@@ -23,7 +23,7 @@ from saga.cli_parts import AppOption, FormatOption, messages, named_app, run_to_
 from saga.cli_pictures import graph, map_
 from saga.cli_tool import KeyArgument, OlderOption, ReasonOption, SagaOption, StepOption, book_at_hand, json_value, with_tool
 from saga.config import Config
-from saga.connect import open_log, remark, safety
+from saga.connect import opened, remark, safety
 from saga.errors import Misconfigured, SagaError
 from saga.log.base import TopicPartition
 from saga.logs import set_up
@@ -212,16 +212,12 @@ async def _topics(app: App, config: Config, output: Output, *, create: bool) -> 
         messages.print(said, markup=False)
     replication, min_insync = safety(config)
     wanted = specs(app, replication=replication, min_insync=min_insync)
-    log = open_log(config, "saga-cli", make=create)
-    await log.open()
-    try:
+    async with opened(config, "saga-cli", make=create) as log:
         before = await log.describe([spec.name for spec in wanted])
         missing = [spec for spec in wanted if spec.name not in before]
         if create and missing:
             await log.create(missing)
         there = await log.describe([spec.name for spec in wanted])
-    finally:
-        await log.close()
     rows = []
     for spec in wanted:
         done = "created" if spec.name not in before and spec.name in there else "exists" if spec.name in there else "missing"

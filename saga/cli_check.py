@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from saga.cli_parts import AppOption, FormatOption, messages, named_app, run_to_end, settings
-from saga.connect import open_log
+from saga.connect import opened
 from saga.log.base import Log
 from saga.ops.check import Asked, Code, check
 from saga.ops.look import Journals
@@ -63,9 +63,5 @@ async def _export(log: Log, path: Path) -> int:
 
 
 async def _with_log(command: Callable[[Log], Awaitable[int]]) -> int:
-    log = open_log(settings(), "saga-cli", make=False)
-    await log.open()
-    try:
+    async with opened(settings(), "saga-cli", make=False) as log:
         return await command(log)
-    finally:
-        await log.close()

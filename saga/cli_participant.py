@@ -15,7 +15,7 @@ from saga.conformance import Asked, Result, Samples, Subject, check, plan, read_
 from saga.conformance.player import NAME
 from saga.conformance.report import summary, tell, tell_plan
 from saga.conformance.session import DEFAULT_KEYS, DEFAULT_PATIENCE, nobody
-from saga.connect import open_log
+from saga.connect import opened
 from saga.ops.output import OK, PROBLEMS, Format, Output
 from saga.ops.words import parse_duration
 
@@ -64,9 +64,7 @@ def stopped_half_way() -> Iterator[None]:
 
 
 async def _check(of: Subject, asked: Asked, yes: bool, output: Output) -> int:
-    log = open_log(settings(), "saga-cli", make=False)
-    await log.open()
-    try:
+    async with opened(settings(), "saga-cli", make=False) as log:
         planned = await plan(log, of, asked)
         if not yes:
             tell_plan(planned, output)
@@ -77,8 +75,6 @@ async def _check(of: Subject, asked: Asked, yes: bool, output: Output) -> int:
             output.text("")
         with stopped_half_way():
             checked = await check(log, of, asked, partial(tell, output=output) if output.for_people else nobody)
-    finally:
-        await log.close()
     if not output.for_people:
         output.values([finding.to_json() for finding in checked.findings])
     messages.print(summary(checked), markup=False, soft_wrap=not messages.is_terminal)

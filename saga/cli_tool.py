@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from saga.cli_parts import messages, named_app, run_to_end, settings
-from saga.connect import open_log
+from saga.connect import opened
 from saga.engine.book import Book
 from saga.errors import Misconfigured
 from saga.ops.commands import Tool
@@ -26,12 +26,8 @@ def with_tool(format: Format, book: Book | None, command: Callable[[Tool], Await
     """Run a command on an open log; its result is the exit code. `book`: the definitions, where they are at hand."""
 
     async def run() -> int:
-        log = open_log(settings(), "saga-cli", make=False)
-        await log.open()
-        try:
+        async with opened(settings(), "saga-cli", make=False) as log:
             return await command(Tool(log, Output(format), messages, book))
-        finally:
-            await log.close()
 
     run_to_end(run())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from saga.config import Config
@@ -25,6 +27,17 @@ def open_log(config: Config, client: str, *, make: bool = True) -> Log:
         timeout=config.timeout_seconds,
         session_timeout=config.session_seconds,
     )
+
+
+@asynccontextmanager
+async def opened(config: Config, client: str, *, make: bool = True) -> AsyncIterator[Log]:
+    """The same, open inside and closed behind. Raises what opening raises: Misconfigured, Unavailable."""
+    log = open_log(config, client, make=make)
+    await log.open()
+    try:
+        yield log
+    finally:
+        await log.close()
 
 
 def file_log(config: Config) -> Path | None:

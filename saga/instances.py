@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saga.config import Config
-from saga.connect import open_log
+from saga.connect import opened
 from saga.engine.state import Instance, Phase
 from saga.ops.look import Journals
 
@@ -16,12 +16,8 @@ async def instances(saga: str | None = None, config: Config | None = None) -> li
     `config`: where the log is; else as the environment says. Raises Misconfigured if there is no journal, Unavailable if the log
     cannot be reached.
     """
-    log = open_log(config or Config.read(), "instances", make=False)
-    await log.open()
-    try:
+    async with opened(config or Config.read(), "instances", make=False) as log:
         journals = Journals(log)
         folds = [await journals.fold(partition) for partition in await journals.partitions()]
-    finally:
-        await log.close()
     found = [state for fold in folds for state in fold.states() if saga in (None, state.saga) and state.phase is not Phase.EARLY]
     return sorted(found, key=lambda state: (state.started, state.id))

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from saga.app import App
 from saga.config import Config
-from saga.connect import open_log, safety
+from saga.connect import opened, safety
 from saga.engine.messages import REQUESTS
 from saga.errors import Misconfigured
 from saga.garbage import look_seldom
@@ -28,9 +28,7 @@ async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPar
     Raises Misconfigured if the journal or a definition is not as it must be; Unavailable if the log cannot be reached.
     """
     look_seldom()
-    log = open_log(config, "saga-orchestrator")
-    await log.open()
-    try:
+    async with opened(config, "saga-orchestrator") as log:
         await _check_topics(app, log, config)
         metrics = Metrics(label_names(app))
         worker = Worker(app.book, log, _settings(app, config, accept_loss), metrics)
@@ -42,8 +40,6 @@ async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPar
         ):
             logger.info("orchestrating %s in group %r; SIGTERM stops in order", ", ".join(app.book.sagas), config.group)
             await worker.run()
-    finally:
-        await log.close()
 
 
 def label_names(app: App) -> set[str]:

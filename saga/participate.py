@@ -15,7 +15,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 
 from saga.config import Config
-from saga.connect import open_log
+from saga.connect import opened
 from saga.errors import Misconfigured, SagaError
 from saga.garbage import look_seldom
 from saga.logs import set_up
@@ -80,9 +80,7 @@ async def participate(services: Mapping[Participant, Store], config: Config, sto
     """
     names = {name for participant in services for name in label_names(participant)}
     metrics = ParticipantMetrics(names)
-    log = open_log(config, "-".join(participant.name for participant in services))
-    await log.open()
-    try:
+    async with opened(config, "-".join(participant.name for participant in services)) as log:
         runners = [ParticipantRunner(participant, store, log, meter=metrics) for participant, store in services.items()]
         told = "metrics and health of %s on http://%s"
         async with (
@@ -96,8 +94,6 @@ async def participate(services: Mapping[Participant, Store], config: Config, sto
         ):
             for runner in runners:
                 tasks.create_task(runner.run(stop))
-    finally:
-        await log.close()
 
 
 def label_names(participant: Participant) -> set[str]:

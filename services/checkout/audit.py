@@ -16,7 +16,7 @@ from typing import Any
 
 from saga import SagaError
 from saga.config import Config
-from saga.connect import open_log
+from saga.connect import opened
 from saga.engine.state import Instance, Phase
 from saga.ops.look import Journals
 from services.checkout.books import Books, read_books
@@ -229,13 +229,9 @@ def _money_text(minor: int, currency: str) -> str:
 
 async def audit_now(config: Config, *, reactors: bool) -> list[Finding]:
     """Read all the books as they are now and check them."""
-    log = open_log(config, "audit", make=False)
-    await log.open()
-    try:
+    async with opened(config, "audit", make=False) as log:
         partitions = len(await Journals(log).partitions())
         return audit(await read_books(SETTINGS, log, partitions, reactors=reactors), reactors=reactors)
-    finally:
-        await log.close()
 
 
 def main() -> int:

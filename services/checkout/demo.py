@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 
 from saga.config import Config
-from saga.connect import open_log
+from saga.connect import opened
 from services import app
 from services.checkout.numbers import Count
 from services.checkout.saga import checkout
@@ -67,12 +67,8 @@ class Demo:
 
     async def run(self) -> None:
         """Place orders, kill an orchestrator half-way, wait for every outcome. Raises DemoFailed, SagaError."""
-        log = open_log(Config.read(self.crew.environment), "demo")
-        try:
-            await log.open()
+        async with opened(Config.read(self.crew.environment), "demo") as log:
             await _while_this_runs(follow(self.watch, log), self._play())
-        finally:
-            await log.close()
 
     async def _play(self) -> None:
         await _while_this_runs(self.screen.follow(lambda: self.watch.view(now())), self._story())

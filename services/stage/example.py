@@ -25,8 +25,7 @@ import shlex
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import ClassVar
@@ -37,7 +36,7 @@ from infra.broker.settings import free_ports
 from saga import App, Event
 from saga.app import find_app
 from saga.config import Config
-from saga.connect import open_log
+from saga.connect import opened
 from saga.engine.state import Instance, Status
 from saga.errors import Unavailable
 from saga.instances import instances
@@ -187,7 +186,7 @@ class Example(ABC):
         if self.crew.run(CLI, "topics", "apply", "--app", self.app, quiet=True) != 0:
             raise DemoFailed("the topics could not be created")
         self._app = find_app(self.app, ROOT)
-        async with self._opened():
+        async with opened(Config.read(self.crew.environment), "demo") as self.log:
             self._start_all()
             await self._all_ready()
             await self._with_trouble(kill)
@@ -196,15 +195,6 @@ class Example(ABC):
         off = sum(bool(finding.off) for finding in findings)
         self.say("all books agree" if not off else f"{off} of {len(findings)} checks are off")
         return 1 if off or not findings else 0
-
-    @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[None]:
-        self.log = open_log(Config.read(self.crew.environment), "demo")
-        try:
-            await self.log.open()
-            yield
-        finally:
-            await self.log.close()
 
     def _start_all(self) -> None:
         running = self.running()
