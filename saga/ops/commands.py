@@ -13,7 +13,6 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from saga.cloudevents import iso_time
 from saga.engine.book import Book
@@ -23,7 +22,7 @@ from saga.errors import Misconfigured
 from saga.log.base import Log
 from saga.ops.listing import ASKED, HEADINGS, Filter, Listing, as_json, cells, listing, open_questions, question_cells
 from saga.ops.look import History, Journals, Moment
-from saga.ops.output import FAILED, OK, PROBLEMS, Format, Output
+from saga.ops.output import FAILED, OK, PROBLEMS, Format, Output, progress_bar
 from saga.ops.publish import publish
 from saga.ops.story import cause, consequences, story, tone_of
 from saga.ops.why import why
@@ -140,21 +139,8 @@ class Tool:
     @contextmanager
     def journals(self) -> Iterator[Journals]:
         """A reader of the journal; a long read shows how far it is, if stderr is a terminal."""
-        bar = Progress(
-            TextColumn("reading the journal"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            console=self.messages,
-            transient=True,
-            disable=not self.messages.is_terminal,
-        )
-        task = bar.add_task("", visible=False)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=total > LONG_READ)
-
-        with bar:
-            yield Journals(self.log, progress)
+        with progress_bar(self.messages, "reading the journal", least=LONG_READ) as tell:
+            yield Journals(self.log, tell)
 
 
 def wall_clock() -> int:

@@ -112,10 +112,13 @@ class Output:
 
 
 @contextmanager
-def progress_bar(messages: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal while something long is done: it is told how many are done, and of how many."""
+def progress_bar(messages: Console, what: str, *, least: int = 0) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal while something long is done: it is told how many are done, and of how many.
+
+    Up to `least` of them it is over before a bar could be read, and none is shown.
+    """
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal)
-    task = bar.add_task("")
+    task = bar.add_task("", visible=not least)
     with bar:
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=total > least)
