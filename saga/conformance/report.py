@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from saga.conformance.findings import Finding, Result
 from saga.conformance.player import NAME
 from saga.conformance.session import Checked, Plan
+from saga.ops.lines import Tone
 from saga.ops.output import Output
-from saga.ops.story import Tone
 from saga.ops.words import brief, plain
 
 PAGE = "docs/PROTOCOL.md"

@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from saga.cloudevents import iso_time
+from saga.ops.lines import Tone
 from saga.ops.output import OK, PROBLEMS
-from saga.ops.story import Tone
 
 MOST_FINDINGS = 20  # sentences of one weight about one version; an exception may name another key each time
 MORE = "more of other kinds"

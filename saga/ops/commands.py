@@ -20,11 +20,14 @@ from saga.engine.definition import Saga
 from saga.engine.state import Instance
 from saga.errors import Misconfigured
 from saga.log.base import Log
+from saga.ops.consequences import consequences
+from saga.ops.heard import cause
+from saga.ops.lines import tone_of
 from saga.ops.listing import ASKED, HEADINGS, Filter, Listing, as_json, cells, listing, open_questions, question_cells
 from saga.ops.look import History, Journals, Moment
 from saga.ops.output import FAILED, OK, PROBLEMS, Format, Output, progress_bar
 from saga.ops.publish import publish
-from saga.ops.story import cause, consequences, story, tone_of
+from saga.ops.story import story
 from saga.ops.why import why
 from saga.ops.words import plain
 

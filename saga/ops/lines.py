@@ -17,6 +17,11 @@ class Tone(StrEnum):
     QUIET = "quiet"
 
 
+def tone_of(state: str) -> Tone:
+    """How a state is shown: early, completed, running, compensating, compensated or parked."""
+    return {"completed": Tone.GOOD, "parked": Tone.STUCK, "compensated": Tone.BAD, "compensating": Tone.BAD}.get(state, Tone.PLAIN)
+
+
 class Line(NamedTuple):
     """One line of a story. `since`: relative to its start, and `at`: the time of day, on the lines that begin a decision."""
 

@@ -12,9 +12,8 @@ from saga.engine.definition import Saga
 from saga.engine.kinds import Child, Wait
 from saga.engine.state import Instance, Phase, Status, StepState, Waits, base_name
 from saga.ops.awaited import Awaited, Definitions, Question, awaited, fitting, items_done, questions, roles, step_of
-from saga.ops.lines import Tone
+from saga.ops.lines import Tone, tone_of
 from saga.ops.look import Journals
-from saga.ops.story import tone_of
 from saga.ops.why import because, label, parked_because
 from saga.ops.words import coarse, duration, last_line, plain
 

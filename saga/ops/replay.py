@@ -13,11 +13,11 @@ from saga.cloudevents import iso_time, parse_time
 from saga.engine.state import split_instance
 from saga.errors import Corrupt, Misconfigured
 from saga.log.base import Bounds, Log, TopicPartition
+from saga.ops.lines import Tone
 from saga.ops.listing import as_json
 from saga.ops.look import Journals
 from saga.ops.output import FAILED, OK, PROBLEMS, Output, progress_bar
 from saga.ops.refold import Refold, Until
-from saga.ops.story import Tone
 from saga.ops.why import label
 from saga.runtime.fold import Fold
 

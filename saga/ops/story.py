@@ -16,20 +16,13 @@ from saga.engine.definition import Saga
 from saga.engine.state import Instance, Phase
 from saga.ops.consequences import consequences
 from saga.ops.heard import cause, instance_of
-from saga.ops.lines import Line, Tone, page
+from saga.ops.lines import Line, Tone, tone_of
 from saga.ops.look import History, Moment
 from saga.ops.why import label, why
 from saga.ops.words import ago, clock, day, duration, plain
 
-__all__ = ["Line", "Tone", "cause", "consequences", "page", "story", "tone_of"]
-
 GAP = 60_000  # ms: from here on a pause is told
 MOST_RUNS = 5  # of one key; all of them are in -o json
-
-
-def tone_of(state: str) -> Tone:
-    """How a state is shown: early, completed, running, compensating, compensated or parked."""
-    return {"completed": Tone.GOOD, "parked": Tone.STUCK, "compensated": Tone.BAD, "compensating": Tone.BAD}.get(state, Tone.PLAIN)
 
 
 def story(history: History, now: int, saga: Saga[Any, Any] | None = None) -> list[Line]:

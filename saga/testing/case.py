@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from saga.engine.actions import CANCEL, COMPENSATE, EDIT, RESUME, RETRY, SIGNAL, SKIP
 from saga.engine.messages import Command, Event, Message
 from saga.engine.state import ENDED, Instance
+from saga.ops.lines import page
 from saga.ops.look import History
-from saga.ops.story import page, story
+from saga.ops.story import story
 from saga.ops.why import label, why
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from saga.engine.definition import Saga
 from saga.engine.messages import PROTOCOL_TYPES, REQUESTS, Message, events_topic, topic_of
 from saga.engine.state import Instance
 from saga.log.base import TopicPartition
+from saga.ops.lines import page
 from saga.ops.look import History, Moment
-from saga.ops.story import page, story
+from saga.ops.story import story
 from saga.runtime.codec import JOURNAL
 
 BEGAN = round(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)  # ms: when every instance begins; the bench's clock does too

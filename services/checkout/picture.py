@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from saga.ops.story import Tone
+from saga.ops.lines import Tone
 from saga.ops.words import duration
 from services.checkout.tale import SIGNS, Tale
 from services.checkout.watch import Owner, Series, View

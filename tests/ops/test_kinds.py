@@ -6,8 +6,9 @@ import pytest
 
 from saga.engine.definition import hours, minutes
 from saga.ops.awaited import questions
+from saga.ops.lines import page
 from saga.ops.listing import cells
-from saga.ops.story import page, story
+from saga.ops.story import story
 from saga.ops.why import why
 from saga.testing import Bench, Case
 from tests.ops import office as o

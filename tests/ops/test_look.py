@@ -9,9 +9,10 @@ import pytest
 from saga.errors import Misconfigured
 from saga.log.base import TopicPartition
 from saga.log.memory import MemoryLog
+from saga.ops.lines import page
 from saga.ops.listing import Filter, Listing, Shown, as_json, cells, listing
 from saga.ops.look import History, Journals
-from saga.ops.story import page, story
+from saga.ops.story import story
 from saga.ops.why import why
 from saga.ops.words import brief, changes, coarse, duration, parse_duration, plain
 from saga.runtime.codec import JOURNAL

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from saga.ops.lines import page
 from saga.ops.look import History
 from saga.ops.operate import Act, Operator, Target
-from saga.ops.story import page, story
+from saga.ops.story import story
 from tests.ops import shop as s
 from tests.ops.shop import Shop, ended, parked, play
 

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from saga.log.base import StoredRecord
+from saga.ops.lines import Tone
 from saga.ops.look import History
-from saga.ops.story import Tone
 from services.checkout.picture import Head, Picture
 from services.checkout.screen import Screen, line
 from services.checkout.tale import Tale

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from saga.engine.decision import Input, Kind, Request, Send
 from saga.engine.kinds import Wait
 from saga.engine.state import Action, Phase, base_name
-from saga.ops.story import cause
+from saga.ops.heard import cause
 from saga.testing.exploration.judge import MAX_RETRIES, Broken
 from saga.testing.exploration.mail import Mail
 from saga.testing.exploration.services import CHILD_ENDS, FAILED, Verdict
