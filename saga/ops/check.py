@@ -13,13 +13,11 @@ What cannot be checked is said, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.console import Console
 
 from saga.engine.book import Book
-from saga.errors import Misconfigured
 from saga.log.base import TopicPartition
 from saga.ops.check_decisions import Redecide
 from saga.ops.check_definitions import check_definitions
@@ -55,10 +53,8 @@ async def check(log: Readable, code: Code, asked: Asked, output: Output, message
     found = Findings()
     with progress_bar(messages, "checking") as tell:
         journals = Journals(log, tell)
-        there = await journals.partitions()
-        folds = [
-            await _check_partition(journals, partition, code.book, asked, found) for partition in _chosen(there, asked.partition)
-        ]
+        chosen = await journals.chosen(asked.partition)
+        folds = [await _check_partition(journals, partition, code.book, asked, found) for partition in chosen]
     check_definitions(code.book, code.partitions, folds, found)
     if output.for_people:
         output.table(HEADINGS, found.rows())
@@ -83,14 +79,6 @@ async def _check_partition(journals: Journals, partition: TopicPartition, book: 
     about = Fold(partition)
     about.partitions, about.outlines = fold.partitions, fold.outlines
     return about
-
-
-def _chosen(there: Sequence[TopicPartition], partition: int | None) -> Sequence[TopicPartition]:
-    if partition is None:
-        return there
-    if not 0 <= partition < len(there):
-        raise Misconfigured(f"the journal has the partitions 0 to {len(there) - 1}; there is no {partition}")
-    return [there[partition]]
 
 
 def _tell(found: Findings, partitions: int, messages: Console) -> None:

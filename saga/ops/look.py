@@ -21,7 +21,7 @@ from saga.runtime.fold import Committed, Fold
 
 Progress = Callable[[int, int], None]  # told how many records were read, and of how many
 
-_RACES = 3  # how often an owner may trim the journal while it is being opened
+RACES = 3  # how often an owner may trim the journal while it is being opened
 
 
 class Readable(Protocol):
@@ -133,6 +133,15 @@ class Journals:
             self._count = there[JOURNAL].partitions
         return [TopicPartition(JOURNAL, number) for number in range(self._count)]
 
+    async def chosen(self, number: int | None) -> list[TopicPartition]:
+        """One of them, or (None) all. Raises Misconfigured if there is none of this number."""
+        there = await self.partitions()
+        if number is None:
+            return there
+        if not 0 <= number < len(there):
+            raise Misconfigured(f"the journal has the partitions 0 to {len(there) - 1}; there is no {number}")
+        return [there[number]]
+
     async def home(self, key: str) -> TopicPartition:
         partitions = await self.partitions()
         return partitions[home(key, len(partitions))]
@@ -144,7 +153,7 @@ class Journals:
 
         Raises Corrupt for a journal that contradicts itself, Unavailable if the log cannot be reached.
         """
-        for _ in range(_RACES):
+        for _ in range(RACES):
             start, end = await self._range(partition, whole)
             fold = Fold(partition, start)
             self._to_read += end - start

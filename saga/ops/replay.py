@@ -15,14 +15,13 @@ from saga.errors import Corrupt, Misconfigured
 from saga.log.base import Bounds, Log, TopicPartition
 from saga.ops.lines import Tone
 from saga.ops.listing import as_json
-from saga.ops.look import Journals
+from saga.ops.look import RACES, Journals
 from saga.ops.output import FAILED, OK, PROBLEMS, Output, progress_bar
 from saga.ops.refold import Refold, Until
 from saga.ops.why import label
 from saga.runtime.fold import Fold
 
 HEADINGS = ("PARTITION", "OFFSETS", "BATCHES", "VOID", "CLAIMS", "SNAPSHOTS", "DECISIONS", "INSTANCES", "RESULT")
-_RACES = 3  # how often an owner may trim the journal while it is being opened
 
 
 @dataclass(frozen=True)
@@ -112,19 +111,14 @@ def parse_until(text: str) -> Until:
 
 async def _partitions(log: Log, asked: Asked) -> Sequence[TopicPartition]:
     journals = Journals(log)
-    there = await journals.partitions()
     if asked.until.instance:  # it can be in one place only
         home = await journals.home(split_instance(asked.until.instance)[1])
         if asked.partition not in (None, home.partition):
             raise Misconfigured(f"{asked.until.instance} is at home in {home}, not in partition {asked.partition}")
         return [home]
-    if asked.partition is None:
-        if asked.until.offset is not None:
-            raise Misconfigured("an offset is one partition's; say which with --partition")
-        return there
-    if not 0 <= asked.partition < len(there):
-        raise Misconfigured(f"the journal has the partitions 0 to {len(there) - 1}; there is no {asked.partition}")
-    return [there[asked.partition]]
+    if asked.partition is None and asked.until.offset is not None:
+        raise Misconfigured("an offset is one partition's; say which with --partition")
+    return await journals.chosen(asked.partition)
 
 
 def _tell(done: Sequence[Replayed], until: Until, output: Output, messages: Console) -> int:
@@ -164,7 +158,7 @@ class _Replayer:
         return bounds
 
     async def replay(self, partition: TopicPartition, until: Until, bounds: Bounds) -> Replayed:
-        for _ in range(_RACES):
+        for _ in range(RACES):
             refold = Refold(partition, bounds.start, until)
             try:
                 await self._feed(refold, bounds.end)
