@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 import orjson
@@ -13,6 +12,7 @@ from saga.conformance.findings import Claim, Finding, Rule
 from saga.conformance.player import NAMELESS, Player, Sent, Talk
 from saga.conformance.samples import Samples
 from saga.engine.state import Action
+from saga.ops.operate import wall_clock
 
 IN_A_ROW = 10  # commands of one key at once: enough for a service that works on them side by side to mix them up
 BEYOND = 3_600_000  # ms beyond what a participant remembers: clocks differ
@@ -84,7 +84,7 @@ async def forgetful(player: Player, behaviours: Sequence[Behaviour], remembers: 
     if asks is None:
         return [*found, FORGOTTEN.skipped("no command here is compensated or asked about")]
     talk = player.talk(age=remembers + BEYOND)
-    talk.decided = round(time.time() * 1000)  # the saga began long ago, and decides this only now
+    talk.decided = wall_clock()  # the saga began long ago, and decides this only now
     about = behaviour.next_payload(talk)
     action = Action.COMPENSATE if offer.compensate is not None else Action.VERIFY
     event = talk.sent(asks, behaviour.payload(action, talk, about), offer.step, action)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -23,6 +22,7 @@ from saga.engine.state import Action, instance_id
 from saga.errors import Misconfigured, Unreadable
 from saga.log.base import Log, Outgoing, Record, StoredRecord, TopicPartition
 from saga.log.partition import home
+from saga.ops.operate import wall_clock
 
 NAME = "participant-check"  # the saga's name in every id, and how every key begins
 OUTCOMES = ("done", "refused", "nothing", "failed", "expired")
@@ -175,7 +175,7 @@ class Player:
             at = home(key, count)
             if number is None or at == number % count:
                 break
-        now = round(time.time() * 1000) - age
+        now = wall_clock() - age
         talk = Talk(key, instance_id(NAME, key, now), (at + away) % count, trace.begin(key), now)
         self._talks[key] = self._talks[talk.instance] = self._talks[trace.trace_id(talk.traceparent)] = talk
         return talk

@@ -15,11 +15,11 @@ from saga.engine.kinds import Wait
 from saga.engine.state import Instance, Phase
 from saga.errors import Misconfigured
 from saga.ops.awaited import step_of
-from saga.ops.commands import Tool, state_of, wall_clock
+from saga.ops.commands import Tool, state_of
 from saga.ops.lines import Tone
 from saga.ops.listing import Filter, listing
 from saga.ops.look import History
-from saga.ops.operate import Act, Answer, Came, Operator, Target
+from saga.ops.operate import Act, Answer, Came, Operator, Target, wall_clock
 from saga.ops.output import FAILED, OK, PROBLEMS
 from saga.ops.why import why
 from saga.ops.words import ago, changes, plain

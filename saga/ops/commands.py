@@ -6,7 +6,6 @@ Each returns the exit code of the process: 0 ok, 1 failed or not known, 3 found 
 from __future__ import annotations
 
 import getpass
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from saga.ops.heard import cause
 from saga.ops.lines import tone_of
 from saga.ops.listing import ASKED, HEADINGS, Filter, Listing, as_json, cells, listing, open_questions, question_cells
 from saga.ops.look import History, Journals, Moment
+from saga.ops.operate import wall_clock
 from saga.ops.output import FAILED, OK, PROBLEMS, Format, Output, progress_bar
 from saga.ops.publish import publish
 from saga.ops.story import story
@@ -144,11 +144,6 @@ class Tool:
         """A reader of the journal; a long read shows how far it is, if stderr is a terminal."""
         with progress_bar(self.messages, "reading the journal", least=LONG_READ) as tell:
             yield Journals(self.log, tell)
-
-
-def wall_clock() -> int:
-    """Now, in ms since 1970; only ages are reckoned with it."""
-    return round(time.time() * 1000)
 
 
 def login_name() -> str:

@@ -34,6 +34,11 @@ _TRIES = 3  # of a send that was not acknowledged; the same id each time, so one
 _LOOK = 0.5  # seconds between looks at whether everything is sent
 
 
+def wall_clock() -> int:
+    """Now, in ms since 1970: ages are reckoned with it, and what a tool sends is dated."""
+    return round(time.time() * 1000)
+
+
 class Target(NamedTuple):
     """`instance`: the run that is meant; another one with this key refuses the action. Empty: whichever there is."""
 
@@ -165,7 +170,7 @@ class Operator:
     def _record(self, target: Target, id: str, partitions: int) -> Outgoing:
         meant = {"instance": target.instance} if target.instance else {}
         data = {**self.act.data, "saga": target.saga, "key": target.key, **meant, "who": self.act.who, "why": self.act.why}
-        event = CloudEvent(self.act.action, id, SOURCE, data, iso_time(round(time.time() * 1000)), target.key)
+        event = CloudEvent(self.act.action, id, SOURCE, data, iso_time(wall_clock()), target.key)
         return Outgoing(TopicPartition(REQUESTS, home(target.key, partitions)), event.record(target.key.encode()))
 
     # --- hearing ----------------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ It goes where its service's own would go, and a repetition is harmless for the s
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from saga.engine.messages import topic_of
 from saga.errors import Misconfigured
 from saga.log.base import Log, Outgoing, TopicPartition
 from saga.log.partition import home
-from saga.ops.operate import SOURCE
+from saga.ops.operate import SOURCE, wall_clock
 
 
 class Published(NamedTuple):
@@ -44,6 +43,6 @@ async def publish(log: Log, sagas: Mapping[str, Saga[Any, Any]], type: str, data
     if topic not in there:
         raise Misconfigured(f"there is no topic {topic} here: `saga topics apply` makes it")
     to = TopicPartition(topic, home(key, there[topic].partitions))
-    event = CloudEvent(type, str(uuid.uuid4()), SOURCE, data, iso_time(round(time.time() * 1000)), key)
+    event = CloudEvent(type, str(uuid.uuid4()), SOURCE, data, iso_time(wall_clock()), key)
     await log.publish([Outgoing(to, event.record(key.encode()))])
     return Published(event.id, to, instances)

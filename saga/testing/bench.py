@@ -28,6 +28,7 @@ from saga.engine.messages import DEADLETTERS, REQUESTS, Command, Event, Message,
 from saga.log.base import Record, StoredRecord, TopicPartition, TopicSpec
 from saga.log.memory import MemoryBroker
 from saga.ops.look import Histories, History
+from saga.ops.operate import SOURCE
 from saga.participant import Participant, Store
 from saga.runtime.codec import JOURNAL
 from saga.runtime.fold import Committed, Fold
@@ -165,7 +166,7 @@ class Bench:
     def operate(self, case: Case, action: str, why: str, **data: Any) -> None:
         """An operator acts on an instance. Raises AssertionError, with the reason, if the engine refuses it."""
         data = {"saga": case.saga, "key": case.key, "who": "bench", "why": why, **data}
-        event = CloudEvent(action, self._id(), "saga-cli", data, iso_time(self.now), case.key)
+        event = CloudEvent(action, self._id(), SOURCE, data, iso_time(self.now), case.key)
         self._put(REQUESTS, event.record(case.key.encode()))
         moments = self.history(case.saga, case.key).moments
         decided = next((m.decision for m in reversed(moments) if m.decision.input.id == event.id), None)

@@ -22,6 +22,7 @@ from saga.engine.state import Instance
 from saga.log.base import TopicPartition
 from saga.ops.lines import page
 from saga.ops.look import History, Moment
+from saga.ops.operate import SOURCE
 from saga.ops.story import story
 from saga.runtime.codec import JOURNAL
 
@@ -85,7 +86,7 @@ def timer_of(state: Instance) -> tuple[int, Input] | None:
 def operator(state: Instance, action: str, id: str, **more: Any) -> Input:
     """What an operator sends with `saga retry`, `saga cancel` and the like."""
     data = {"saga": state.saga, "key": state.key, "who": "operator", "why": "it works again" if action == RETRY else "asked to"}
-    return Input(Kind.OPERATOR, action, id, "saga-cli", f"{REQUESTS}:0:0", data={**data, **more})
+    return Input(Kind.OPERATOR, action, id, SOURCE, f"{REQUESTS}:0:0", data={**data, **more})
 
 
 def told(saga: Saga[Any, Any], key: str, moments: Iterable[Moment], now: int) -> str:

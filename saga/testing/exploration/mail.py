@@ -10,6 +10,7 @@ from saga.engine.decision import Input, Kind, Request, Send
 from saga.engine.kinds import Wait
 from saga.engine.messages import REQUESTS, Message
 from saga.engine.state import Action, step_and_action
+from saga.ops.operate import SOURCE
 from saga.testing.decisions import event_of
 from saga.testing.exploration.samples import Samples
 
@@ -59,5 +60,5 @@ def awaited(wait: Wait[object, object], event: Message, saga: str, key: str) -> 
         return Mail(event_of(event, id), f"the event for {wait.name} ({kind.__name__})", wait.name)
     data = event.model_dump(mode="json")
     about = {"saga": saga, "key": key, "who": "somebody", "why": "was asked", "type": kind.__type__, "role": wait.role}
-    told = Input(Kind.OPERATOR, SIGNAL, id, "saga-cli", f"{REQUESTS}:0:0", data={**about, "step": wait.name, "data": data})
+    told = Input(Kind.OPERATOR, SIGNAL, id, SOURCE, f"{REQUESTS}:0:0", data={**about, "step": wait.name, "data": data})
     return Mail(told, f"the answer to {wait.name} ({kind.__name__})", wait.name)
