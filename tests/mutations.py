@@ -185,8 +185,8 @@ MUTATIONS = [
     Mutation(
         "S30: only the role that was asked may answer",
         "actions.py",
-        "            if step.role and role not in (roles := may_answer(draft, step)):",
-        "            if step.role and role not in (roles := (*may_answer(draft, step), role)):",
+        "            if step.role and role not in (roles := step.may_answer(draft.state.steps[step.name])):",
+        "            if step.role and role not in (roles := (*step.may_answer(draft.state.steps[step.name]), role)):",
         "test_waits.py::test_s30_a_question_is_answered_by_the_role_that_was_asked",
     ),
     Mutation(

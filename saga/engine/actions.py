@@ -25,7 +25,7 @@ from saga.engine.kinds import Child, Mapped, Wait
 from saga.engine.messages import CHILD_COMPLETED
 from saga.engine.settle import give_up_verifying, past_pivot, pivot_is_out, receive, settle_unknown, turn_back
 from saga.engine.state import BY_HAND, Action, Cause, Phase, Status, Waits
-from saga.engine.waits import answer, is_open, keep_early, may_answer, wait_on, will_wait
+from saga.engine.waits import answer, is_open, keep_early, wait_on, will_wait
 
 RETRY, RESUME, CANCEL = "saga.retry.v1", "saga.resume.v1", "saga.cancel.v1"
 COMPENSATE, SKIP, EDIT, SIGNAL = "saga.compensate.v1", "saga.skip.v1", "saga.edit.v1", "saga.signal.v1"
@@ -151,7 +151,7 @@ def signal(draft: Draft, data: Mapping[str, Any]) -> str:
         raise Refused(f"no step waits for {type}; this saga waits for {', '.join(awaited) or 'no event at all'}")
     for step in steps:
         if is_open(draft, step.name):
-            if step.role and role not in (roles := may_answer(draft, step)):
+            if step.role and role not in (roles := step.may_answer(draft.state.steps[step.name])):
                 raise Refused(f"{step.name} is answered by the role {' or '.join(roles)}, not by {role or 'nobody in particular'}")
             answer(draft, step, data.get("data"))
             return "signalled"

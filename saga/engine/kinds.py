@@ -12,7 +12,7 @@ from saga.engine.messages import CHILD_COMPENSATED, CHILD_COMPLETED, CHILD_REJEC
 from saga.engine.nodes import AnyStep, CommandOptions, D, Node, StepOptions, types
 from saga.engine.policy import MAX_AT_ONCE, Unknown
 from saga.engine.reading import name_of, reads, type_of_argument, where_of
-from saga.engine.state import Action
+from saga.engine.state import Action, StepState
 from saga.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -132,6 +132,10 @@ class Wait(Waiting[D], Generic[D, E]):
         self.key: Callable[[E], str] | None = None
         self.within: timedelta | None = None
         self.escalate = ""
+
+    def may_answer(self, state: StepState) -> tuple[str, ...]:
+        """The roles that may answer now: the one that was asked, and once it is late the one it was escalated to."""
+        return (self.role, self.escalate) if state.ask_round and self.escalate else (self.role,)
 
     def done(self, function: Callable[[D, E], D]) -> Callable[[D, E], D]:
         """Put the event into the data: called once, when it came."""

@@ -90,12 +90,6 @@ def is_open(draft: Draft, name: str) -> bool:
     return state is not None and state.status in (Status.WAITING, Status.EXECUTING)
 
 
-def may_answer(draft: Draft, step: Wait[Any, Any]) -> tuple[str, ...]:
-    """The roles that may answer now: the one that was asked, and once it is late the one it was escalated to."""
-    late = draft.state.steps[step.name].ask_round > 0
-    return (step.role, step.escalate) if late and step.escalate else (step.role,)
-
-
 def time_over(draft: Draft, name: str) -> str:
     """The time of a wait is over: a pause ends, what was awaited is late."""
     step, state = draft.step(name), draft.state.steps[name]
@@ -104,7 +98,7 @@ def time_over(draft: Draft, name: str) -> str:
         return "time"
     assert isinstance(step, Wait)
     last = state.ask_round > 0 or not (step.command is not None or step.escalate)
-    what = f"no answer of {' or '.join(may_answer(draft, step))}" if step.role else f"no {step.event.__type__}"
+    what = f"no answer of {' or '.join(step.may_answer(state))}" if step.role else f"no {step.event.__type__}"
     draft.announce("late", step=name, awaited=step.event.__type__, role=step.role, last=last, since=state.decided)
     if last:
         missed(draft, name, f"{what} in time")

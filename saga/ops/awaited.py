@@ -81,12 +81,7 @@ def questions(state: Instance, saga: Saga[Any, Any] | None) -> Iterator[Question
             and step.status in (Status.WAITING, Status.EXECUTING)
         ):
             until = None if step.status is Status.EXECUTING or step.waits is Waits.OPERATOR else step.due
-            yield Question(state.saga, state.key, name, roles(definition, step), definition.event.__type__, step.decided, until)
-
-
-def roles(wait: Wait[Any, Any], step: StepState) -> tuple[str, ...]:
-    """Who may answer: the role that was asked, and once it is late the one it was escalated to."""
-    return (wait.role, wait.escalate) if step.ask_round and wait.escalate else (wait.role,)
+            yield Question(state.saga, state.key, name, definition.may_answer(step), definition.event.__type__, step.decided, until)
 
 
 def step_of(saga: Saga[Any, Any] | None, name: str) -> AnyStep[Any] | None:

@@ -11,7 +11,7 @@ from saga.cloudevents import iso_time
 from saga.engine.definition import Saga
 from saga.engine.kinds import Child, Wait
 from saga.engine.state import Instance, Phase, Status, StepState, Waits, base_name
-from saga.ops.awaited import Awaited, Definitions, Question, awaited, fitting, items_done, questions, roles, step_of
+from saga.ops.awaited import Awaited, Definitions, Question, awaited, fitting, items_done, questions, step_of
 from saga.ops.lines import Tone, tone_of
 from saga.ops.look import Journals
 from saga.ops.why import because, label, parked_because
@@ -162,7 +162,7 @@ def _wait(name: str, step: StepState, now: int, saga: Saga[Any, Any] | None) -> 
         case Awaited.TIME:
             return f"time{left}"
         case Awaited.ANSWER if isinstance(definition, Wait):
-            return f"answer of {' or '.join(roles(definition, step))}{due}"
+            return f"answer of {' or '.join(definition.may_answer(step))}{due}"
         case Awaited.EVENT:
             awaits = definition.event.__type__ if isinstance(definition, Wait) else "event"
             return awaits + due

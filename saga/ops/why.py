@@ -14,7 +14,7 @@ from saga.engine.definition import Saga
 from saga.engine.kinds import Child, Pause, Wait, Waiting
 from saga.engine.schedules import is_schedule
 from saga.engine.state import ACTION_OF, Action, Cause, Instance, Parked, Phase, Status, StepState, Waits, base_name
-from saga.ops.awaited import fitting, items_done, roles, step_of, titled
+from saga.ops.awaited import fitting, items_done, step_of, titled
 from saga.ops.words import ago, duration, last_line, moment, plain
 
 # Why an instance is parked, by the word that the engine gives. What a participant said follows where it said something.
@@ -187,7 +187,7 @@ class _Speaker:
         if not isinstance(definition, Wait):
             what = f"for {name}"
         elif definition.role:
-            what = f"for the answer of {' or '.join(roles(definition, step))} to {name} ({definition.event.__type__})"
+            what = f"for the answer of {' or '.join(definition.may_answer(step))} to {name} ({definition.event.__type__})"
         else:
             what = f"for {definition.event.__type__} ({name})"
         if step.waits is Waits.OPERATOR:
