@@ -18,7 +18,7 @@ from saga.cloudevents import CloudEvent, iso_time, parse_json
 from saga.conformance.offers import CommandClass
 from saga.engine import trace
 from saga.engine.messages import DEADLETTERS, PROTOCOL_TYPES, commands_topic, events_topic
-from saga.engine.state import Action, instance_id
+from saga.engine.state import Action, instance_id, instance_of
 from saga.errors import Misconfigured, Unreadable
 from saga.log.base import Log, Outgoing, Record, StoredRecord, TopicPartition
 from saga.log.partition import home
@@ -269,9 +269,7 @@ class Player:
 
     def _talk_of(self, heard: Heard) -> Talk | None:
         key = (heard.record.key or b"").decode(errors="replace")
-        command = heard["ce_sagacommand"].split(":")
-        echoed = ":".join(command[:3])
-        of_id = ":".join(heard["ce_id"].split(":")[:3])
+        echoed, of_id = instance_of(heard["ce_sagacommand"]), instance_of(heard["ce_id"])
         for name in (echoed, heard["ce_sagainstance"], key, heard["ce_subject"], of_id, trace.trace_id(heard["traceparent"])):
             if name in self._talks:
                 return self._talks[name]

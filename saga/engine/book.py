@@ -22,7 +22,7 @@ from saga.engine.messages import (
     topic_of,
 )
 from saga.engine.schedules import SCHEDULED, schedules
-from saga.engine.state import split_instance
+from saga.engine.state import instance_of, split_instance
 from saga.errors import Misconfigured, Unreadable
 
 PARENT_TYPES = frozenset({UNDO, RELEASE})
@@ -124,7 +124,7 @@ class Book:
 
     def _replies(self, type: str, attributes: Mapping[str, str]) -> list[Target]:
         if type in self._answers and "sagacommand" in attributes:
-            instance = ":".join(attributes["sagacommand"].split(":")[:3])
+            instance = instance_of(attributes["sagacommand"])
             try:
                 saga_name, key = split_instance(instance)
             except ValueError:

@@ -102,7 +102,7 @@ class Draft:
     def model(self) -> BaseModel:
         """The instance's data as the user's class."""
         if self._model is None:
-            self._model = self.call("", self.saga.data.model_validate, _own(self.state.data))
+            self._model = self.call("", self.saga.data.model_validate, own(self.state.data))
         return self._model
 
     def put_data(self, step: str, data: Any) -> None:
@@ -135,7 +135,7 @@ class Draft:
         plain = [self.call(step.name, step.item.dump_python, item, mode="json") for item in made]
         raw = self._written(step.name, plain, f"the items of {step.name}", MAX_DATA_BYTES)
         for value in (items := orjson.loads(raw)):
-            self.call(step.name, step.item.validate_python, _own(value))
+            self.call(step.name, step.item.validate_python, own(value))
         return list(items)
 
     def arguments(self, name: str) -> tuple[Any, ...]:
@@ -144,7 +144,7 @@ class Draft:
         if not isinstance(step, Mapped):
             return (self.model(),)
         item = self.state.steps[step.name].sent[int(name.partition("/")[2])]
-        return self.model(), self.call(name, step.item.validate_python, _own(item))
+        return self.model(), self.call(name, step.item.validate_python, own(item))
 
     def receive(self, name: str, message: Any) -> None:
         """Put what came for a step into the data, by the function that its definition gives."""
@@ -241,7 +241,7 @@ class Draft:
         if isinstance(step, Child):
             return {"saga": step.child.name, "key": state.sent["key"]}
         assert step.command_class is not None
-        sent = self.call(name, step.command_class.model_validate, _own(state.sent))
+        sent = self.call(name, step.command_class.model_validate, own(state.sent))
         if state.status is Status.VERIFYING:
             assert step.finder is not None
             assert step.finder_class is not None
@@ -362,6 +362,6 @@ def _strange(data: BaseModel) -> str:
     return ""
 
 
-def _own(data: Any) -> Any:
+def own(data: Any) -> Any:
     """A copy for the user's code: pydantic hands on what lies under `Any` as it is, and to change it in place would change the state."""
     return orjson.loads(orjson.dumps(data))

@@ -25,7 +25,19 @@ from saga.engine.messages import CHILD_COMPENSATED, CHILD_COMPLETED, CHILD_REJEC
 from saga.engine.policy import DEFAULT_REMEMBER
 from saga.engine.schedules import announcement
 from saga.engine.settle import turn_back
-from saga.engine.state import Action, Cause, Instance, Phase, Status, StepState, command_id, digest, split_instance, step_and_action
+from saga.engine.state import (
+    Action,
+    Cause,
+    Instance,
+    Phase,
+    Status,
+    StepState,
+    command_id,
+    digest,
+    instance_of,
+    split_instance,
+    step_and_action,
+)
 
 
 def start_other(draft: Draft, step: Chain[Any]) -> None:
@@ -172,7 +184,7 @@ def _reply(state: Instance, command: str, outcome: str, type: str, data: Any) ->
 
 
 def _request(command: str, outcome: str, type: str, data: Any, trace: str) -> Request:
-    _saga, key = split_instance(":".join(command.split(":")[:3]))
+    _saga, key = split_instance(instance_of(command))
     about = {"sagacommand": command, "sagaoutcome": outcome, "sagaattempt": "1", "traceparent": trace}
     return Request(type, f"{command}:{outcome}", key, data, about)
 

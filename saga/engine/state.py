@@ -276,6 +276,11 @@ def command_id(instance: str, step: str, action: Action, round: int) -> str:
     return f"{instance}:{step}:{action}" + (f"~{round}" if round > 1 else "")
 
 
+def instance_of(command: str) -> str:
+    """The instance id that a command id begins with; whatever else a text is, as much of it as could be one."""
+    return ":".join(command.split(":")[:3])
+
+
 def step_and_action(command: str) -> tuple[str, str]:
     """The step and the action of a command id, without its round; "" for what is not there: a reply may echo anything."""
     parts = command.split(":")

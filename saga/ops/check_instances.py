@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from saga.engine.book import Book
 from saga.engine.decision import Input, Kind
 from saga.engine.definition import Saga
-from saga.engine.draft import Draft, Ignored, UserCodeRaised
+from saga.engine.draft import Draft, Ignored, UserCodeRaised, own
 from saga.engine.keys import brief
 from saga.engine.kinds import Mapped, Wait
 from saga.engine.replies import Reply
@@ -60,7 +60,7 @@ def _data(about: About, saga: Saga[Any, Any], state: Instance) -> None:
     if state.data is None:
         return  # parked at its start: there is none yet
     try:
-        again = orjson.loads(orjson.dumps(saga.data.model_validate(_own(state.data)).model_dump(mode="json")))
+        again = orjson.loads(orjson.dumps(saga.data.model_validate(own(state.data)).model_dump(mode="json")))
     except (Exception, SystemExit) as error:
         about.add(Weight.BREAKS, f"its data is no valid {saga.data.__name__}: {_said(error)}", state.id)
         return
@@ -113,7 +113,7 @@ def _reads(about: About, what: str, read: Callable[[], Any], state: Instance) ->
 
 
 def _bound(read: Callable[[Any], Any], data: Any) -> Callable[[], Any]:
-    return lambda: read(_own(data))
+    return lambda: read(own(data))
 
 
 def _said(error: BaseException) -> str:
@@ -121,10 +121,6 @@ def _said(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         return brief(error)
     return last_line(error.detail) if isinstance(error, UserCodeRaised) else f"{type(error).__name__}: {error}"
-
-
-def _own(data: Any) -> Any:
-    return orjson.loads(orjson.dumps(data))
 
 
 def fields_changed(was: Any, now: Any, path: str = "") -> Iterator[tuple[str, str]]:

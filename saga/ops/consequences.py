@@ -17,7 +17,7 @@ from saga.engine.kinds import Wait
 from saga.engine.messages import RELEASE, UNDO
 from saga.engine.state import Action, Cause, Parked, Phase, Status, StepState, Waits, base_name, step_and_action
 from saga.ops.awaited import fitting, items_done, step_of, titled
-from saga.ops.heard import doing, instance_of
+from saga.ops.heard import doing, named_instance
 from saga.ops.lines import Tone
 from saga.ops.look import Moment
 from saga.ops.why import because, parked_because, until
@@ -317,7 +317,7 @@ def _requested(output: Request) -> Saying:
     """What goes to another instance."""
     about = output.attributes
     if "sagacommand" in about:
-        return Tone.QUIET, f"→ tells its parent {instance_of(about['sagacommand'])}: {output.type}"
+        return Tone.QUIET, f"→ tells its parent {named_instance(about['sagacommand'])}: {output.type}"
     if output.type == RELEASE:
         return Tone.QUIET, f"→ {output.data['saga']} {plain(output.key)} need not be kept any longer"
     child, step = f"{plain(about.get('sagachild', '?'))} {plain(output.key)}", step_and_action(output.id)[0]

@@ -9,7 +9,7 @@ from saga.engine.actions import SIGNAL, SKIP
 from saga.engine.decision import Decision, Input, Kind
 from saga.engine.messages import CHILD_COMPENSATED, CHILD_COMPLETED, NOTHING, PROTOCOL_TYPES, REQUESTS, UNDO
 from saga.engine.schedules import SCHEDULED
-from saga.engine.state import Action, Phase, Status, StepState, Waits, split_instance, step_and_action
+from saga.engine.state import Action, Phase, Status, StepState, Waits, instance_of, split_instance, step_and_action
 from saga.ops.awaited import titled
 from saga.ops.look import Moment
 from saga.ops.words import brief, plain
@@ -25,7 +25,7 @@ def cause(moment: Moment) -> str:
         case Kind.TIMER:
             return _timer(moment, str(data.get("step", "")))
         case Kind.PARENT:
-            parent = instance_of(given.attributes.get("sagaparent", ""))
+            parent = named_instance(given.attributes.get("sagaparent", ""))
             return (
                 f"its parent {parent} turns back, and wants it undone" if given.type == UNDO else f"its parent {parent} has ended"
             )
@@ -36,10 +36,10 @@ def cause(moment: Moment) -> str:
     return _event(moment.decision)
 
 
-def instance_of(command: str) -> str:
+def named_instance(command: str) -> str:
     """Of a command id, the saga and the key: another instance, as people name it."""
     try:
-        saga, key = split_instance(":".join(command.split(":")[:3]))
+        saga, key = split_instance(instance_of(command))
     except ValueError:
         return plain(command)
     return f"{plain(saga)} {plain(key)}"
@@ -88,7 +88,7 @@ def _start(given: Input, data: Mapping[str, Any]) -> str:
         return ""
     parent = given.attributes.get("sagaparent", "")
     said = plain(given.type)
-    return f"its parent {instance_of(parent)} starts it: {said}" if parent else f"{instance_of(given.id)} starts it: {said}"
+    return f"its parent {named_instance(parent)} starts it: {said}" if parent else f"{named_instance(given.id)} starts it: {said}"
 
 
 def _event(decision: Decision) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from saga.engine.definition import Saga
 from saga.engine.state import Instance, Phase
 from saga.ops.consequences import consequences
-from saga.ops.heard import cause, instance_of
+from saga.ops.heard import cause, named_instance
 from saga.ops.lines import Line, Tone, tone_of
 from saga.ops.look import History, Moment
 from saga.ops.why import label, why
@@ -57,7 +57,7 @@ def _header(history: History, state: Instance, now: int) -> Iterator[Line]:
     yield Line(Tone.QUIET, f"waits for its start since {began}" if early else f"version {state.version} · began {began}")
     yield Line(Tone.QUIET, f"instance {plain(state.id)} · {history.partition}")
     if state.parent:
-        yield Line(Tone.QUIET, f"a child of {instance_of(state.parent)}")
+        yield Line(Tone.QUIET, f"a child of {named_instance(state.parent)}")
     for earlier in history.earlier:
         yield Line(Tone.QUIET, f"an earlier run of this key, {plain(earlier)}, was over and forgotten before")
 

@@ -17,7 +17,7 @@ from saga.engine.book import PARENT_TYPES, Book, Target
 from saga.engine.decide import decide, refuse_growth
 from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Input, Kind, Output, Request
 from saga.engine.messages import REQUESTS
-from saga.engine.state import Instance, Phase, split_instance
+from saga.engine.state import Instance, Phase, instance_of, split_instance
 from saga.errors import Unreadable
 from saga.log.base import Record, StoredRecord
 from saga.log.partition import home
@@ -181,7 +181,7 @@ class Batch:
         type, or its saga. It is not passed over, but kept by the instance (S5).
         """
         try:
-            saga, key = split_instance(id := ":".join(fields.get("sagacommand", "").split(":")[:3]))
+            saga, key = split_instance(id := instance_of(fields.get("sagacommand", "")))
         except ValueError:
             return []
         held = self._held(Slot(saga, key))
