@@ -25,8 +25,8 @@ FAILED = "saga.failed.v1"  # a technical failure; may be retried
 NOTHING = "saga.nothing.v1"  # compensate: there was nothing to undo; verify: it never happened and never will
 EXPIRED = "saga.expired.v1"  # the command is older than the participant's memory: its outcome is unknown
 PROTOCOL_TYPES = {"failed": FAILED, "nothing": NOTHING, "expired": EXPIRED}  # by outcome: answers that are no domain event
-# What a child answers its parent on `saga.requests`: the words that its outcome has on `saga.events`.
 UNDO, RELEASE = "saga.undo.v1", "saga.release.v1"  # what a parent tells its child: undo it; it need not be kept any more (S28)
+# What a child answers its parent on `saga.requests`: the words that its outcome has on `saga.events`.
 CHILD_COMPLETED, CHILD_COMPENSATED, CHILD_REJECTED = "saga.completed.v1", "saga.compensated.v1", "saga.rejected.v1"
 
 DEADLETTERS = "saga.deadletter"  # the topic of what cannot be read or decided, the coordinator's and the participants'
@@ -116,7 +116,7 @@ class Command(Message, Generic[R]):
 
 def topic_of(message: type[Message]) -> str:
     """The topic a message travels on: `<service>.commands` for a command, `<service>.events` for anything else."""
-    return f"{message.__service__}.{'commands' if issubclass(message, Command) else 'events'}"
+    return (commands_topic if issubclass(message, Command) else events_topic)(message.__service__)
 
 
 def events_topic(service: str) -> str:
