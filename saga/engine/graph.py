@@ -60,6 +60,8 @@ class Graph:
                 self._check_forward(step, side)
             else:
                 self._check_compensatable(step)
+            if step.unknown == "verify" and step.finder is None:
+                raise DefinitionError(f'{step.name}: unknown="verify" needs @{step.name}.verify', step.where)
         for name in self.after_pivot:
             self._check_all_settled_before(self.steps[name])
 
@@ -93,8 +95,6 @@ class Graph:
             raise DefinitionError(f"{step.name} is {kind}: it is tried until it succeeds, so it is never unknown", step.where)
         if step.pivot and step.unknown == "compensate":
             raise DefinitionError(f"{step.name} is the pivot: if its outcome is unknown it is verified or parked", step.where)
-        if step.unknown == "verify" and step.finder is None:
-            raise DefinitionError(f'{step.name}: unknown="verify" needs @{step.name}.verify', step.where)
 
     def _check_end(self, step: AnyStep[Any], why: str) -> None:
         """S4: where the deadline only alerts, each wait has an end of its own."""
@@ -126,8 +126,6 @@ class Graph:
             raise DefinitionError(what, step.where)
         if step.unknown == "compensate" and not step.undoable:
             raise DefinitionError(f'{step.name}: unknown="compensate" needs @{step.name}.compensate', step.where)
-        if step.unknown == "verify" and step.finder is None:
-            raise DefinitionError(f'{step.name}: unknown="verify" needs @{step.name}.verify', step.where)
 
     def _check_condition(self, step: AnyStep[Any]) -> None:
         """What a condition speaks of must be decided when it is asked."""
