@@ -1,7 +1,7 @@
 """Schedules begin since they are in the app: whoever takes over a partition looks whether those at home there are as its app says.
 
-The naive way is a leader that looks at a clock. Here its start is an input
-like any other, on `saga.requests`, under an id that says what it is; so it may be told by every owner again, and counts once.
+The naive way is a leader that looks at a clock. Here a schedule's start is an input like any other, on `saga.requests`, under an id that
+says what it is; so it may be told by every owner again, and counts once.
 """
 
 from __future__ import annotations
