@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from saga.engine.book import Book
 from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Send
 from saga.engine.kinds import Child
+from saga.engine.messages import CHILD_COMPLETED
 from saga.engine.replies import Outcome
 from saga.engine.state import ACTION_OF, ENDED, Instance, Phase, Waits, base_name, step_and_action
 from saga.logs import about
@@ -17,7 +18,6 @@ from saga.runtime.states import Slot
 
 logger = logging.getLogger("saga.instances")
 
-COMPLETED = "saga.completed.v1"
 OUTCOMES = frozenset(map(str, Outcome))  # notes of replies that settled something
 
 
@@ -104,14 +104,15 @@ class Census:
         if state is None:
             return
         saga = metrics.label(state.saga)
-        if (
-            "id" in decision.patch and decision.patch["phase"] != Phase.EARLY
-        ):  # not `state`'s either: its start may be in this batch
+        # By the patch, not by `state`: that is what the whole batch left of the instance.
+        if "id" in decision.patch and decision.patch["phase"] != Phase.EARLY:
             of(metrics.started, saga).inc()
-        if (phase := decision.patch.get("phase")) in ENDED:  # not `state`'s, which is what the whole batch left of the instance
+        if (phase := decision.patch.get("phase")) in ENDED:
             of(metrics.finished, saga, str(phase)).inc()
             of(metrics.duration, saga, str(phase)).observe((now - state.started) / 1000)
-        elif "id" in decision.patch and any(isinstance(told, Announce) and told.type == COMPLETED for told in decision.outputs):
+        elif "id" in decision.patch and any(
+            isinstance(told, Announce) and told.type == CHILD_COMPLETED for told in decision.outputs
+        ):
             of(metrics.finished, saga, str(Phase.COMPLETED)).inc()  # and it began anew
         answered, action = step_and_action(decision.input.attributes.get("sagacommand", ""))
         for name, step in decision.patch.get("steps", {}).items():
