@@ -15,7 +15,7 @@ import logging
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from saga.engine.state import step_and_action
 from saga.engine.trace import trace_id
@@ -58,12 +58,11 @@ def about(saga: str = "", key: str = "", step: str = "", traceparent: str = "") 
     return {name: value for name, value in given.items() if value}
 
 
-def set_up(kind: str, level: str, stream: TextIO | None = None) -> None:
-    """Log to `stream` (stderr) from now on. `kind`: json, text, or "": text on a terminal, else JSON. `level`: its name."""
-    stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
+def set_up(kind: str, level: str) -> None:
+    """Log to stderr from now on. `kind`: json, text, or "": text on a terminal, else JSON. `level`: its name."""
+    handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_Passing())
-    handler.setFormatter(Text() if (kind or ("text" if stream.isatty() else "json")) == "text" else Json())
+    handler.setFormatter(Text() if (kind or ("text" if sys.stderr.isatty() else "json")) == "text" else Json())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     for name, least in _LEAST.items():
