@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from uuid import uuid4
 
 from saga.errors import LostOwnership, SagaError
@@ -127,9 +127,9 @@ class FileMembership:
 
         return and_ring
 
-    async def _ask(self, question: Callable[[], object]) -> Seen:
+    async def _ask(self, question: Callable[[], Awaitable[Seen]]) -> Seen:
         async with self._asking:
-            seen: Seen = await question()  # type: ignore[misc]
+            seen = await question()
             self._know(seen)
             return seen
 
