@@ -11,7 +11,7 @@ from saga.engine.decision import Announce, DeadLetter, Decision, Forward, Send
 from saga.engine.kinds import Child
 from saga.engine.messages import CHILD_COMPLETED
 from saga.engine.replies import Outcome
-from saga.engine.state import ACTION_OF, ENDED, Instance, Phase, Waits, base_name, step_and_action
+from saga.engine.state import ACTION_OF, ENDED, Action, Instance, Phase, Status, StepState, Waits, base_name, step_and_action
 from saga.logs import about
 from saga.metrics import Metrics
 from saga.runtime.states import Slot
@@ -124,8 +124,18 @@ class Census:
         if decision.input.kind == "reply" and decision.note in OUTCOMES:  # one that was only kept may have any command id at all
             of(metrics.attempts, saga, metrics.label(base_name(answered)), action, decision.note).inc()
         elif decision.note == "timed-out":
-            status = decision.patch.get("steps", {}).get(decision.input.data["step"], {}).get("status", "executing")
-            of(metrics.attempts, saga, metrics.label(base_name(decision.input.data["step"])), status, "timed-out").inc()
+            name = decision.input.data["step"]
+            action = _timed_out(StepState.from_json(decision.patch.get("steps", {}).get(name, {})))
+            of(metrics.attempts, saga, metrics.label(base_name(name)), action, "timed-out").inc()
+
+
+def _timed_out(after: StepState) -> Action:
+    """The action whose attempt got no answer. The patch has the step as it is then: between attempts, or at what comes next."""
+    if after.status in ACTION_OF and after.waits is not Waits.REPLY:
+        return ACTION_OF[after.status]
+    # `ask_round` counts questions, but of a step that waits: what it does when it is late.
+    asked = after.ask_round > 0 and after.status in (Status.UNKNOWN, Status.COMPENSATING)
+    return Action.VERIFY if asked else Action.EXECUTE
 
 
 def _log(decision: Decision, state: Instance) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 
+from pydantic import BaseModel
+
+from saga import START, Command, Event, Saga, days, minutes
 from saga.engine.book import Book
 from saga.engine.decision import Decision, Input, Kind
-from saga.engine.state import Instance, Parked, Status, StepState, Waits
+from saga.engine.state import ACTION_OF, Action, Instance, Parked, Status, StepState, Waits
 from saga.log.memory import MemoryBroker, MemoryLog
 from saga.log.memory_faults import Faults
 from saga.metrics import Metrics
@@ -17,12 +21,45 @@ from saga.runtime.census import Census
 from saga.runtime.states import Slot
 from saga.runtime.worker import LOOK_AROUND_SECONDS, Worker, WorkerSettings
 from saga.testing.clock import run
+from saga.testing.decisions import start_of, take, timer_of
 from tests.ops import office
 from tests.runtime.kit import specs
 from tests.runtime.shop import PARTITIONS, Shop
 from tests.simulation.sagas import SERVICES, book
 
 TWO_LOOKS = 2.5 * LOOK_AROUND_SECONDS
+
+
+class Nothing(BaseModel):
+    pass
+
+
+class Rung(Event, type="phone.rung.v1"):
+    name: str
+
+
+class Told(Event, type="phone.told.v1"):
+    name: str
+
+
+class Call(Command[Told], service="phone"):
+    name: str = "k"
+
+
+def _nothing(_: Rung) -> Nothing:
+    return Nothing()
+
+
+def _call(_: Nothing) -> Call:
+    return Call()
+
+
+def _other(_: Nothing) -> Call:
+    return Call()
+
+
+def _again(_: Nothing, _sent: Call) -> Call:
+    return Call()
 
 
 @asynccontextmanager
@@ -137,6 +174,35 @@ def test_neither_a_child_nor_a_person_is_waited_for_as_a_participant_is() -> Non
     }
     census.see(Slot("refund", "k"), state)
     assert {step for _, step, _ in census.ages(5000) if step} == {"close"}
+
+
+def test_an_attempt_without_an_answer_is_counted_under_its_action() -> None:
+    """Nobody ever answers: what is executed, asked about and compensated, and the remedy of what is late."""
+    saga = Saga("deaf", version=1, starts_on=Rung, key=lambda e: e.name, data=Nothing, deadline=days(1))
+    saga.start(_nothing)
+    call = saga.step(after=START, unknown="verify")(_call)
+    call.compensate(_again)
+    call.verify(_again)
+    saga.step(after=START, unknown="compensate")(_other).compensate(_again)
+    saga.expect(Told, key=lambda e: e.name, after=START, within=minutes(1), name="told", best_effort=True).late(_call)
+    saga.check()
+    metrics = Metrics([saga.name, *saga.steps])
+    census, expected = Census(metrics), Counter[tuple[str, str]]()
+    state = take(saga, "k", None, start_of(Rung(name="k")), 0).after
+    while state is not None and (timer := timer_of(state)) is not None:
+        due, given = timer
+        moment = take(saga, "k", state, given, due)
+        assert moment.after is not None
+        if moment.decision.note == "timed-out":
+            step = given.data["step"]
+            expected[step, ACTION_OF[state.steps[step].status]] += 1
+        census.count(moment.decision, moment.after, due)
+        state = moment.after
+    assert {action for _, action in expected} == set(Action), "not all of them timed out"
+    assert ("told", Action.EXECUTE) in expected, "the remedy did not time out"
+    for (step, action), times in expected.items():
+        labels = {"saga": saga.name, "step": step, "action": action, "result": "timed-out"}
+        assert metrics.registry.get_sample_value("saga_step_attempts_total", labels) == times, labels
 
 
 def test_what_came_before_its_start_is_no_start_even_if_both_are_decided_together() -> None:
