@@ -214,3 +214,22 @@ def test_what_came_before_its_start_is_no_start_even_if_both_are_decided_togethe
     for decision in (came, began):
         census.count(decision, live, 0)  # a batch's decisions are counted with what all of it left
     assert metrics.registry.get_sample_value("saga_started_total", {"saga": "refund"}) == 1
+
+
+def test_a_partition_that_went_is_told_of_no_longer() -> None:
+    """Its next owner counts its instances; whoever adds both up would see them twice."""
+
+    async def scene() -> None:
+        async with faulty() as (shop, faults):
+            faults.publish_lost = 1.0  # nothing leaves, so the order stays where it is
+            await shop.place()
+            await shop.until(lambda: shop.count("saga_live", saga="order", phase="running") == 1, "an order that is on its way")
+            await shop.worker.revoked(frozenset(shop.worker.tasks))
+            assert shop.count("saga_live", saga="order", phase="running") == 0
+            phases = [
+                one for metric in shop.metrics.registry.collect() for one in metric.samples if one.name == "saga_partition_phase"
+            ]
+            assert len(phases) > PARTITIONS, "hardly a phase was ever told"
+            assert not any(one.value for one in phases)
+
+    run(scene())

@@ -10,13 +10,13 @@ import pytest
 
 from saga.engine.messages import REQUESTS
 from saga.errors import Misconfigured
-from saga.log.base import Log, Record, TopicPartition, TopicSpec
+from saga.log.base import Log, Outgoing, Record, TopicPartition, TopicSpec
 from saga.log.memory import MemoryBroker, MemoryLog
 from saga.metrics import Metrics
 from saga.runtime.codec import JOURNAL, decode
 from saga.runtime.fold import Fold
 from saga.runtime.task import SUCCESSORS, Phase
-from saga.runtime.worker import Worker, WorkerSettings
+from saga.runtime.worker import LOOK_AROUND_SECONDS, Worker, WorkerSettings
 from saga.testing.clock import run
 from tests.runtime.kit import specs
 from tests.runtime.shop import PARTITIONS, shop
@@ -262,5 +262,25 @@ def test_a_topic_that_is_no_longer_needed_stops_nobody() -> None:
             for one in place.worker.tasks.values():
                 assert any(step.attempt > 1 for state in one.fold().states() for step in state.steps.values()), "no timer fired"
             assert gone in place.worker.tasks[number].positions(), "its position must be kept: the topic may be needed again"
+
+    run(scene())
+
+
+def test_lag_tools_are_told_how_far_the_requests_are_read_and_nothing_else() -> None:
+    """Positions are in the journal. A group that had offsets of a team's own topics would show lag in topics that it does not consume."""
+
+    async def scene() -> None:
+        async with shop(await client(MemoryBroker())) as place:
+            await place.order()
+            await place.log.publish(
+                [Outgoing(TopicPartition(REQUESTS, number), Record(b"k", b"{}")) for number in range(PARTITIONS)]
+            )
+            await asyncio.sleep(2 * LOOK_AROUND_SECONDS)
+            membership = place.worker._membership
+            assert membership is not None
+            read = [tp for task in place.worker.tasks.values() for tp in task.positions()]
+            assert {tp.topic for tp in read} > {REQUESTS}
+            ends = await place.log.bounds([tp for tp in read if tp.topic == REQUESTS])
+            assert await membership.committed(read) == {tp: held.end for tp, held in ends.items()}
 
     run(scene())
