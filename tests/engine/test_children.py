@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from saga.engine.apply import SEEN_BEFORE, apply
 from saga.engine.book import Book
-from saga.engine.decision import Input, Kind, Request
+from saga.engine.decision import Decision, Input, Kind, Request
 from saga.engine.messages import UNDO
+from saga.engine.state import Instance
 from saga.errors import Misconfigured
 from tests.engine.families import Family
 from tests.engine.kit import LINE, Ordered, Part, Run, make
@@ -268,6 +271,41 @@ def test_s28_a_child_whose_version_is_gone_is_released_all_the_same() -> None:
         child.feed(Input(Kind.PARENT, release.type, release.id, "saga", "saga.requests:0:9", data=release.data, attributes=about))
         assert (child.note, child.instance.phase) == ("released", "completed")
         assert child.instance.keep_until is not None, "S28: a child that completed under a version that is gone is kept for ever"
+
+
+def test_s28_a_child_that_could_not_be_undone_is_released_once_an_operator_has_skipped_it() -> None:
+    """Its effects stand, so it has completed; only that it is kept for its parent must end."""
+    _family, parent, child = completed()
+    parent.reply("z", "refused")
+    (undo,) = [output for output in parent.decisions[-1].outputs if isinstance(output, Request)]
+    child.saga = make({"n": Part()}, name="child", version=2).saga  # its own version is gone, so it cannot undo itself
+    child.feed(
+        Input(Kind.PARENT, undo.type, undo.id, "saga", "saga.requests:0:9", data=undo.data, attributes=dict(undo.attributes))
+    )
+    (no,) = [output for output in child.decisions[-1].outputs if isinstance(output, Request)]
+    parent.feed(Input(Kind.REPLY, no.type, no.id, "saga", "saga.requests:0:10", data=no.data, attributes=dict(no.attributes)))
+    assert parent.parked == "compensation"
+    parent.operate("skip", step="c")
+    assert parent.reply("a", action="compensate") == ["compensated", f"release {KEY}"], "S28: the child is kept for ever"
+
+
+def test_s11_a_second_run_remembers_what_the_first_one_saw_up_to_a_number() -> None:
+    """A key whose saga begins anew for years must not carry every identity that it ever saw."""
+    fixed: dict[str, Any] = {
+        "id": "shop:k:2",
+        "saga": "shop",
+        "key": "k",
+        "version": 1,
+        "hash": "",
+        "started": 2,
+        "deadline": 3,
+        "digest": "",
+        "trace": "",
+    }
+    before = Instance(**{**fixed, "id": "shop:k:1"}, seq=1, seen=[str(number) for number in range(SEEN_BEFORE + 5)])
+    given = Input(Kind.REPLY, "t", "id", "source")
+    after = apply(before, Decision("shop:k:2", 2, "k", given, "done", patch={**fixed, "phase": "running"}))
+    assert after.seen == [*(str(number) for number in range(5, SEEN_BEFORE + 5)), given.identity]
 
 
 def test_s28_a_key_that_another_began_is_a_conflict_and_counts_as_refused() -> None:
