@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-import httpx
 
 from infra.broker.settings import free_ports
 from services.checkout.settings import REACTORS, SERVICES
@@ -72,19 +69,10 @@ class Stage:
 
     async def ready(self) -> None:
         """Wait until everything answers. Raises DemoFailed."""
-        waiting = {f"{self.url('order')}/healthz", f"{self.url('gateway')}/healthz"}
-        waiting |= {f"http://{address}/readyz" for address in self._http.values()}
-
-        async with httpx.AsyncClient(trust_env=False) as http:
-
-            async def all_answer() -> bool:
-                for url in sorted(waiting):
-                    with contextlib.suppress(httpx.HTTPError):
-                        if (await http.get(url)).status_code == 200:
-                            waiting.discard(url)
-                return not waiting
-
-            await self.crew.until(all_answer, READY_SECONDS, lambda: f"no answer yet from {', '.join(sorted(waiting))}")
+        orchestrators = [f"http://{address}/readyz" for address in self._http.values()]
+        await self.crew.until_ready(
+            [f"{self.url('order')}/healthz", f"{self.url('gateway')}/healthz", *orchestrators], READY_SECONDS
+        )
 
     def tell_how_to_look(self) -> None:
         """Writes `env` into the demo's folder, which sets a shell to it, and says what can be done with it."""

@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import httpx
 
 from infra.broker import Broker, BrokerUnavailable
 from infra.broker.jars import java, libs
@@ -113,6 +115,21 @@ class Crew:
             if time.monotonic() > until:
                 raise DemoFailed(f"after {seconds:g} s: {what()}")
             await asyncio.sleep(POLL_SECONDS)
+
+    async def until_ready(self, urls: Collection[str], seconds: float) -> None:
+        """Wait until each of these answers 200, of a process that has just started. Raises DemoFailed as `until` does."""
+        waiting = set(urls)
+
+        async with httpx.AsyncClient(trust_env=False) as http:
+
+            async def all_answer() -> bool:
+                for url in sorted(waiting):
+                    with suppress(httpx.HTTPError):
+                        if (await http.get(url)).status_code == 200:
+                            waiting.discard(url)
+                return not waiting
+
+            await self.until(all_answer, seconds, lambda: f"no answer yet from {', '.join(sorted(waiting))}")
 
     def stop(self) -> None:
         """Stop all, the broker last; all are gone when this returns, or raises because somebody was impatient (Ctrl-C again)."""

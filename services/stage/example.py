@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import shlex
@@ -29,8 +28,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import ClassVar
-
-import httpx
 
 from infra.broker.settings import free_ports
 from saga import App, Event
@@ -188,7 +185,7 @@ class Example(ABC):
         self._app = find_app(self.app, ROOT)
         async with opened(Config.read(self.crew.environment), "demo") as self.log:
             self._start_all()
-            await self._all_ready()
+            await self.crew.until_ready(self._ready, READY_SECONDS)
             await self._with_trouble(kill)
             findings = await self.audit()
         print(render(findings), flush=True)
@@ -206,20 +203,6 @@ class Example(ABC):
             address = f"127.0.0.1:{port}"
             self._ready.append(f"http://{address}/readyz")
             self.crew.start(name, CLI, "run", "--app", self.app, SAGA_HTTP=address)
-
-    async def _all_ready(self) -> None:
-        waiting = set(self._ready)
-
-        async with httpx.AsyncClient(trust_env=False) as http:
-
-            async def all_answer() -> bool:
-                for url in sorted(waiting):
-                    with contextlib.suppress(httpx.HTTPError):
-                        if (await http.get(url)).status_code == 200:
-                            waiting.discard(url)
-                return not waiting
-
-            await self.until(all_answer, lambda: f"no answer yet from {', '.join(sorted(waiting))}", READY_SECONDS)
 
     async def _with_trouble(self, kill: str) -> None:
         """The story, and beside it the killing; the first failure of either ends both."""
