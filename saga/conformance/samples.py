@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from saga.conformance.pattern import matching
-from saga.engine.messages import Command
+from saga.engine.messages import Command, faults
 from saga.errors import Misconfigured
 
 KEY = "{key}"  # in a text of a given sample: the conversation's key, new for each
@@ -68,10 +68,10 @@ class Samples:
         """
         given = self._given.get(command.__type__)
         value = _filled(given[number % len(given)], key) if given else self._made(command, key, about or {})
-        if faults := invalid(command, value):
+        if wrong := invalid(command, value):
             where = "the sample given for" if given else "the sample made for"
             hint = "" if given else '; give one that is: --samples FILE with {"' + command.__type__ + '": [{…}]}'
-            raise Misconfigured(f"{where} {command.__type__} is not valid: {faults}{hint}")
+            raise Misconfigured(f"{where} {command.__type__} is not valid: {wrong}{hint}")
         return value
 
     def _made(self, command: type[Command[Any]], key: str, about: Mapping[str, Any]) -> Any:
@@ -107,8 +107,7 @@ def invalid(message: type[Any], value: Any) -> str:
     try:
         message.model_validate(value)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in faults)
+        return faults(error)
     except Exception as error:  # a validator of the user's may raise anything
         return f"a validator raised {type(error).__name__}: {error}"
     return ""

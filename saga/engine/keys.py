@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from saga.engine.definition import Saga
 from saga.engine.kinds import Wait
+from saga.engine.messages import faults
 from saga.errors import Unreadable
 
 MAX_KEY_BYTES = 512  # a key is in every header and command id of its saga
@@ -25,7 +26,7 @@ def event_key(saga: str, message: type[BaseModel], key_of: Callable[[Any], str],
     try:
         event = message.model_validate(data)
     except ValidationError as error:
-        raise Unreadable("schema", f"{type}: {brief(error)}") from None
+        raise Unreadable("schema", f"{type}: {faults(error)}") from None
     except (Exception, SystemExit) as error:  # pydantic lets through what a validator raises, unless it is a ValueError
         what = f"{type}: a validator of {message.__name__} raised {error.__class__.__name__}"
         raise Unreadable("schema", what) from error
@@ -49,8 +50,3 @@ def problem_of(saga: Saga[Any, Any], type: str, data: Any) -> Unreadable:
     except Unreadable as problem:
         return problem
     return Unreadable("key", f"the key function of {saga.name} does not always give the same answer")
-
-
-def brief(error: ValidationError) -> str:
-    """A validation error in one line, without the values (they may be private)."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors(include_url=False)[:5])

@@ -16,7 +16,7 @@ import re
 from builtins import type as class_of  # `type` is also a keyword of our class statements
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from saga.errors import DefinitionError
 
@@ -31,6 +31,8 @@ CHILD_COMPLETED, CHILD_COMPENSATED, CHILD_REJECTED = "saga.completed.v1", "saga.
 
 DEADLETTERS = "saga.deadletter"  # the topic of what cannot be read or decided, the coordinator's and the participants'
 REQUESTS = "saga.requests"  # the topic of what is meant for one instance: operators' actions, forwards, what parent and child say
+
+MOST_FAULTS = 5  # of one value, told in a line: who mends these sees the others
 
 SERVICE = re.compile(r"[a-z][a-z0-9_-]*")
 
@@ -137,6 +139,12 @@ def _reply_of(command: type[Command[Any]]) -> type[Event]:
             what = f"{command.__name__}: Command[...] takes the Event class that answers it, not {reply!r}"
             raise DefinitionError(what, command.__where__)
     raise DefinitionError(f"{command.__name__}: write Command[TheEventThatAnswersIt]", command.__where__)
+
+
+def faults(error: ValidationError) -> str:
+    """What is wrong with a value, in one line and without the value, which may be private."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)[:MOST_FAULTS]
+    return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'value'}: {each['msg']}" for each in found)
 
 
 def snake(name: str) -> str:

@@ -10,7 +10,7 @@ from saga.engine.actions import ACTIONS, GO_ON, RESUME, RETRY, SIGNAL, SKIP, Ref
 from saga.engine.advance import advance, park_if_quiet
 from saga.engine.decision import DeadLetter, Input, Output
 from saga.engine.draft import Draft, UserCodeRaised
-from saga.engine.keys import brief
+from saga.engine.messages import faults
 from saga.engine.policy import MAX_DECISIONS
 from saga.engine.state import Phase
 from saga.engine.take import keep, try_take
@@ -61,7 +61,7 @@ def _with_kept(draft: Draft, given: Input) -> tuple[Draft, str, str]:
         except Refused as refused:
             return draft, "operator-refused", str(refused)
         except (ValidationError, UserCodeRaised) as error:
-            return draft, "operator-refused", brief(error) if isinstance(error, ValidationError) else str(error)
+            return draft, "operator-refused", faults(error) if isinstance(error, ValidationError) else str(error)
         if given.type not in GO_ON or note == "early":
             return draft, note, ""
     if parked.reason == "limit":

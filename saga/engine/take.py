@@ -10,8 +10,7 @@ from saga.engine.actions import ACTIONS, GO_ON, Refused, end_attempts, settle_en
 from saga.engine.advance import advance
 from saga.engine.decision import DeadLetter, Input, Kind
 from saga.engine.draft import Draft, Ignored, UserCodeRaised
-from saga.engine.keys import brief
-from saga.engine.messages import RELEASE
+from saga.engine.messages import RELEASE, faults
 from saga.engine.policy import MAX_KEPT, MAX_KEPT_BYTES
 from saga.engine.replies import Contradiction, attempt_failed, take_reply
 from saga.engine.schedules import Turn
@@ -36,8 +35,8 @@ def try_take(draft: Draft, given: Input, *, believe: bool = False) -> tuple[Draf
         return draft.copy(), "operator-refused", str(refused)
     except ValidationError as error:
         draft = draft.copy()
-        draft.outputs.append(DeadLetter("schema", brief(error)))
-        return draft, "deadletter", brief(error)
+        draft.outputs.append(DeadLetter("schema", faults(error)))
+        return draft, "deadletter", faults(error)
     except UserCodeRaised as raised:
         draft = draft.copy()
         if not draft.state.live:  # a validator of a late reply; nothing waits for it any more

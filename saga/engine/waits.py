@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from saga.engine.decision import DeadLetter, Input
 from saga.engine.draft import Draft, Ignored, UserCodeRaised
-from saga.engine.keys import brief
 from saga.engine.kinds import Pause, Wait, Waiting
+from saga.engine.messages import faults
 from saga.engine.policy import MAX_EARLY, MAX_EARLY_BYTES
 from saga.engine.settle import missed, receive
 from saga.engine.state import Phase, Status, StepState, Waits
@@ -40,7 +40,7 @@ def open_wait(draft: Draft, step: Waiting[Any]) -> None:
         try:
             event = draft.read(step.name, step.event, item.get("data"))
         except ValidationError as error:  # it was valid when it was kept; what brings the step's turn now must not suffer for it
-            draft.outputs.append(DeadLetter("schema", brief(error), given=item))
+            draft.outputs.append(DeadLetter("schema", faults(error), given=item))
             continue
         _came(draft, step, event)
         return

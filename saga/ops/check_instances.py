@@ -18,8 +18,8 @@ from saga.engine.book import Book
 from saga.engine.decision import Input, Kind
 from saga.engine.definition import Saga
 from saga.engine.draft import Draft, Ignored, UserCodeRaised, own
-from saga.engine.keys import brief
 from saga.engine.kinds import Mapped, Wait
+from saga.engine.messages import faults
 from saga.engine.replies import Reply
 from saga.engine.state import UNSETTLED, Instance, Phase, Status, base_name
 from saga.ops.check_findings import About, Findings, Weight
@@ -119,7 +119,7 @@ def _bound(read: Callable[[Any], Any], data: Any) -> Callable[[], Any]:
 def _said(error: BaseException) -> str:
     """Without values, which may be private."""
     if isinstance(error, ValidationError):
-        return brief(error)
+        return faults(error)
     return last_line(error.detail) if isinstance(error, UserCodeRaised) else f"{type(error).__name__}: {error}"
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from saga.cloudevents import CloudEvent, iso_time, parse, parse_time
 from saga.engine import trace
-from saga.engine.messages import EXPIRED, FAILED, NOTHING, Command, Event, Message, events_topic
+from saga.engine.messages import EXPIRED, FAILED, NOTHING, Command, Event, Message, events_topic, faults
 from saga.engine.state import Action
 from saga.errors import Unreadable
 from saga.log.base import StoredRecord
@@ -140,10 +140,7 @@ def read_command(address: Address, fields: Mapping[str, str], handlers: Mapping[
     try:
         payload = handler.command.model_validate(event.data)
     except ValidationError as error:
-        # Without the values themselves: they may be private, and a reason is shown to many.
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        said = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
-        raise Unreadable("schema", f"not a valid {event.type}: {said}"[:REASON]) from None
+        raise Unreadable("schema", f"not a valid {event.type}: {faults(error)}"[:REASON]) from None
     except Exception as error:  # pydantic lets through what a validator raises, unless it is a ValueError
         what = f"a validator of {handler.command.__name__} raised {type(error).__name__}"
         raise Unreadable("schema", f"not a valid {event.type}: {what}") from error

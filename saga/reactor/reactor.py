@@ -23,8 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from saga.cloudevents import CloudEvent, parse
 from saga.config import Config
 from saga.connect import open_log
-from saga.engine.keys import brief
-from saga.engine.messages import Event, topic_of
+from saga.engine.messages import Event, faults, topic_of
 from saga.errors import Misconfigured, Unavailable, Unreadable
 from saga.log.base import Outgoing, StoredRecord, TopicPartition, TopicSpec
 from saga.log.kafka_security import client_security
@@ -189,7 +188,7 @@ def heard(handlers: Mapping[type[Event], Handler]) -> React:
             try:
                 read = event.model_validate(came.data)
             except ValidationError as error:
-                raise Unreadable("schema", f"{came.type} {came.id!r}: {brief(error)}") from None
+                raise Unreadable("schema", f"{came.type} {came.id!r}: {faults(error)}") from None
             await handler(read, came, partition)
 
     return react

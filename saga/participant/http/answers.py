@@ -26,7 +26,7 @@ import orjson
 from pydantic import ValidationError
 
 from saga.cloudevents import parse_json
-from saga.engine.messages import Message, Refusal
+from saga.engine.messages import Message, Refusal, faults
 from saga.errors import Unavailable, Unreadable
 from saga.participant.http.templates import MISSING, Known, fill, look
 from saga.participant.work import Failed
@@ -131,9 +131,8 @@ def made(message: type[M], answer: Answer, document: Any, known: Known, said: Sa
     try:
         return message.model_validate_json(orjson.dumps(value), strict=True)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:10])
-        raise Failed(f"{said.asked} was answered {said.status}, but no {message.__name__} can be made of it: {told}") from None
+        what = f"{said.asked} was answered {said.status}, but no {message.__name__} can be made of it: {faults(error)}"
+        raise Failed(what) from None
 
 
 def _is_one_of(value: Any, wanted: Any) -> bool:

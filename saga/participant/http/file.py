@@ -30,7 +30,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from saga.engine.messages import Command, Message, Refusal
+from saga.engine.messages import Command, Message, Refusal, faults
 from saga.errors import DefinitionError
 from saga.participant.http.answers import Answer, Outcome
 from saga.participant.http.definition import Api, Call, First
@@ -85,9 +85,7 @@ def read_file(file: Path, messages: Sequence[type[Message]]) -> tuple[str, Api, 
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DefinitionError(f"cannot be read: {error}", str(file)) from None
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        said = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
-        raise DefinitionError(said, str(file)) from None
+        raise DefinitionError(faults(error), str(file)) from None
     named = {message.__name__: message for message in messages}
     calls = [_call(each, named, str(file)) for each in given.call]
     return given.name, _api(given.api, file.parent), calls

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from saga.engine.messages import faults
 from saga.errors import Misconfigured
 from saga.testing.exploration.patterns import fitting
 
@@ -52,8 +53,7 @@ def made_up(message: type[M], known: Mapping[str, Any], instead: str) -> M:
             problem_found = error
         except Exception as error:  # a validator of the user's
             raise Misconfigured(f"no sample of {message.__name__} can be made up: {error!r}. Give {instead}") from error
-    problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problem_found.errors(include_url=False))
-    raise Misconfigured(f"no sample of {message.__name__} can be made up: {problems}. Give {instead}")
+    raise Misconfigured(f"no sample of {message.__name__} can be made up: {faults(problem_found)}. Give {instead}")
 
 
 def _value(schema: Mapping[str, Any], root: Mapping[str, Any], name: str, depth: int = 0) -> Any:
