@@ -1,0 +1,50 @@
+"""What the relay tells, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from saga.log.base import Outgoing, Record, TopicPartition, TopicSpec
+from saga.log.memory import MemoryBroker, MemoryLog
+from saga.participant import NoMeter, Settings, Store
+from saga.participant.outbox import Departure
+from saga.participant.relay import Relay
+from saga.testing.clock import run
+
+EVENTS = TopicPartition("payment.events", 0)
+
+
+class Slow(MemoryLog):
+    """A log that acknowledges nothing until it is let to."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker, "slow")
+        self.acknowledges = asyncio.Event()
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        await self.acknowledges.wait()
+        await super().publish(records)
+
+
+def test_a_reply_counts_as_out_only_once_the_log_has_it(tmp_path: Path) -> None:
+    """Its command's offset is committed then: a crash in between would leave a command that nobody reads again, and no answer to it."""
+
+    async def scene() -> None:
+        broker = MemoryBroker()
+        log, store, told = Slow(broker), Store(f"sqlite:///{tmp_path / 'payment.db'}"), list[int]()
+        await log.open()
+        await log.create([TopicSpec(EVENTS.topic, 1)])
+        relay = Relay("payment", store, log, Settings(), NoMeter())
+        working = asyncio.create_task(relay.run())
+        relay.reply(Departure(EVENTS.topic, 0, Record(b"k", b"{}")), lambda: told.append(broker.bounds(EVENTS).end))
+        await asyncio.sleep(5)
+        assert not told, "it was told before it was acknowledged"
+        log.acknowledges.set()
+        await asyncio.sleep(5)
+        assert told == [1]
+        working.cancel()
+        store.close()
+
+    run(scene())
