@@ -232,6 +232,18 @@ def test_every_link_leads_somewhere(page: str) -> None:
         assert not anchor or anchor in anchors(target), f"{page}: {link}"
 
 
+def test_every_file_that_a_page_names_is_there() -> None:
+    named = [
+        (page, name)
+        for page in PAGES
+        for name in re.findall(
+            r"`((?:saga|services|topics|infra|bench|tests)/[\w./-]+)`", (ROOT / page).read_text(encoding="utf-8")
+        )
+    ]
+    assert len(named) > 20, "hardly a file was found"
+    assert [(page, name) for page, name in named if not (ROOT / name).exists()] == []
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
