@@ -142,7 +142,7 @@ class Log(Protocol):
         """Append these records as one batch and say where they stand.
 
         Raises Unavailable if the outcome is not known or it was not done: it may still land, later. The caller must not repeat
-        it blindly. Raises Rejected if the log refuses it for good (too large).
+        it blindly. Raises Rejected if the log refuses it for good (too large), ValueError if there are no records.
         """
 
     async def publish(self, records: Sequence[Outgoing]) -> None:

@@ -1,9 +1,12 @@
 """The log on Kafka: the production adapter of the port, on aiokafka 0.14.
 
-It is put together here from six parts, each with one idea: `kafka_writer` (append and publish), `kafka_follow` (fetch what is followed),
-`kafka_reader` (hand it out; read ranges), `kafka_group` (ownership), `kafka_admin` (topics) and `kafka_client` (time limits, letting
-go). No transactions: the port relies on single batches of an idempotent producer only. Batches are not compressed: the journal is read
-by the process that wrote it, on the same cores that would decompress it.
+It is put together here from parts with one idea each: `kafka_writer` (append and publish), `kafka_follow` (fetch what is followed),
+`kafka_reader` (hand it out; read ranges), `kafka_group` (ownership), `kafka_admin` (topics), `kafka_security` (TLS and logins) and
+`kafka_client` (time limits, letting go). Beneath the first two stand `kafka_produce`, `kafka_fetch`, `kafka_records` and `kafka_wire`:
+what goes over aiokafka's connections.
+
+No transactions: the port relies on single batches of an idempotent producer only. Batches are not compressed: the journal is read by
+the process that wrote it, on the same cores that would decompress it.
 """
 
 from __future__ import annotations

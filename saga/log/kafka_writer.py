@@ -112,7 +112,7 @@ class Writer:
     async def append(self, to: TopicPartition, records: Sequence[Record]) -> Appended:
         """All records as one batch. Raises Rejected if it is too large, Unavailable if its place is not known."""
         if not records:
-            raise Rejected(f"{to}: an append without records")
+            raise ValueError("an append needs at least one record")
         stands, written = (await self._write({to: records}, whole=True))[to]
         assert written == len(records)
         if stands.timestamp < 0:

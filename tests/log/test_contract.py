@@ -95,6 +95,16 @@ def test_publishing_nothing_is_done_at_once(adapter: Adapter) -> None:
     adapter.run(scenario)
 
 
+def test_appending_nothing_is_a_mistake_of_the_caller(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        log = await adapter.log()
+        to = TopicPartition(await adapter.topic(log), 0)
+        with pytest.raises(ValueError, match="at least one record"):
+            await log.append(to, [])
+
+    adapter.run(scenario)
+
+
 def test_keys_values_and_headers_come_back_as_they_went(adapter: Adapter) -> None:
     odd = [
         Record(None, None),
