@@ -20,9 +20,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from saga.conformance.pattern import matching
 from saga.engine.messages import Command, faults
 from saga.errors import Misconfigured
+from saga.patterns import matching
 
 KEY = "{key}"  # in a text of a given sample: the conversation's key, new for each
 _DEEPEST = 12  # levels of a schema that is followed: one that refers to itself without end has no least payload

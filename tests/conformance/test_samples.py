@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from saga import Command, Event, Misconfigured
 from saga.conformance import Samples, read_samples, subject
-from saga.conformance.pattern import matching
+from saga.patterns import matching
 from tests.conformance.cup import Make, app
 from topics.catalogue import MESSAGES
 

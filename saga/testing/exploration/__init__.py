@@ -1,7 +1,7 @@
 """Every single and double fault of a saga: the pieces behind `saga.testing.explore`, in the order in which they are read best.
 
 explore    the function, and which faults there are
-samples    payloads that nobody gave: a start, replies, refusals, events (`schemas`, `patterns`: how they are made up)
+samples    payloads that nobody gave: a start, replies, refusals, events (`schemas`: how they are made up)
 watched    the definition, with an eye on its functions: does what they make survive the journal?
 world      one instance and what is on its way from it and to it; a value that is never changed
 mail       a message on its way; `services`: who takes it, by the protocol

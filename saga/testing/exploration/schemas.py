@@ -1,7 +1,7 @@
 """A valid value of a pydantic model, made up from its JSON Schema: the least that is allowed, and of lists two items.
 
-Only what pydantic writes is read. A pattern is met by `patterns`; a rule that stands in no schema (a validator of the user's) may refuse
-what was made, and then a sample is asked for.
+Only what pydantic writes is read. A pattern is met by `saga.patterns`; a rule that stands in no schema (a validator of the user's) may
+refuse what was made, and then a sample is asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from saga.engine.messages import faults
 from saga.errors import Misconfigured
-from saga.testing.exploration.patterns import fitting
+from saga.patterns import matching
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -86,10 +86,9 @@ def _text(schema: Mapping[str, Any], _root: Any, name: str, _depth: int) -> str:
     if schema.get("format") in _FORMATS:
         return _FORMATS[schema["format"]]
     if "pattern" in schema:
-        try:
-            return fitting(schema["pattern"])
-        except ValueError as problem:
-            raise NoSample(f"{name}: {problem}") from None
+        if (found := matching(schema["pattern"])) is None:
+            raise NoSample(f"{name}: no text is known for the pattern {schema['pattern']!r}")
+        return found
     least, most = schema.get("minLength", 0), schema.get("maxLength", 100)
     return f"{name}-1"[:most].ljust(least, "-")
 

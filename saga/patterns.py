@@ -1,4 +1,4 @@
-"""A text that matches a regular expression, for payloads whose schema has a `pattern`.
+"""A text that matches a regular expression, for sample payloads whose schema has a `pattern`.
 
 Python's own parser reads the expression; each part of it gives the shortest text that it takes. A look-around or a back-reference is
 not followed: the whole text is matched at the end, and if that fails a person has to give a sample.
