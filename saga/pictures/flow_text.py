@@ -22,11 +22,11 @@ class Said(NamedTuple):
     text: str
 
 
-def flow_text(flow: Flow, states: dict[str, str] | None = None) -> list[Said]:
+def flow_text(flow: Flow) -> list[Said]:
     begin, *steps, end = flow.boxes
     lines = [Said("title", begin.title), *(Said("soft", INDENT + line) for line in begin.lines)]
     for number, box in enumerate(steps, 1):
-        lines += [Said("", ""), *_step(flow, number, box, [begin, *steps][number - 1], (states or {}).get(box.name, ""))]
+        lines += [Said("", ""), *_step(flow, number, box, [begin, *steps][number - 1])]
     lines += [Said("", ""), Said("title", "completed"), *(Said("soft", INDENT + line) for line in end.lines)]
     undone = [box for box in reversed(steps) if box.undo]
     if begin.undo:
@@ -35,9 +35,9 @@ def flow_text(flow: Flow, states: dict[str, str] | None = None) -> list[Said]:
     return lines
 
 
-def _step(flow: Flow, number: int, box: Box, above: Box, state: str) -> Iterable[Said]:
+def _step(flow: Flow, number: int, box: Box, above: Box) -> Iterable[Said]:
     words = [*([box.kind] if box.kind is not Kind.COMMAND else []), *box.marks]
-    name = f"{number:>2}  {box.title}" + (f"  ({', '.join(words)})" if words else "") + (f"  [{state}]" if state else "")
+    name = f"{number:>2}  {box.title}" + (f"  ({', '.join(words)})" if words else "")
     yield Said("accent" if Mark.PIVOT in box.marks else "title", name)
     before = [link.source for link in flow.links if link.target == box.name]
     if before != [above.name]:

@@ -34,8 +34,8 @@ class _Row:
     line: str
 
 
-def map_svg(relations: Relations, name: str = "") -> str:
-    """The drawing. The same relations give the same bytes. `name`: of the app, for the title."""
+def map_svg(relations: Relations) -> str:
+    """The drawing. The same relations give the same bytes."""
     rows = _rows(relations)
     wishes = [INDENT * row.depth + 30 + max(width_of(row.actor.name, 14, bold=True), width_of(row.line, 12)) for row in rows]
     names = min(max(NAMES[0], ceil(max(wishes, default=0))), NAMES[1])
@@ -55,7 +55,7 @@ def map_svg(relations: Relations, name: str = "") -> str:
     body.append(legend)
     cards, y = _cards(relations, across, y + 18)
     description = f"{len(relations.sagas)} sagas, {len(relations.services)} services, {len(relations.reactors)} reactors."
-    return document("saga-map", f"The sagas of {name}" if name else "The sagas", description, (width, y + MARGIN), [*body, *cards])
+    return document("saga-map", "The sagas", description, (width, y + MARGIN), [*body, *cards])
 
 
 def _rows(relations: Relations) -> list[_Row]:
