@@ -196,11 +196,11 @@ class Behaviour:
                 break
         return opened
 
-    async def settled(self, talk: Talk, action: Action, payload: Any, step: str = "") -> tuple[Sent, Heard | None]:
-        """Ask until it is settled: `failed` is followed by the next attempt, as a saga would. `step`: another than the offer's."""
-        command, step = self.offer.commands[action], step or self.offer.step
+    async def settled(self, talk: Talk, action: Action, payload: Any) -> tuple[Sent, Heard | None]:
+        """Ask until it is settled: `failed` is followed by the next attempt, as a saga would."""
+        command = self.offer.commands[action]
         for attempt in range(1, ATTEMPTS + 1):
-            sent, answer = await self._player.ask(talk, command, talk.sent(command, payload, step, action, attempt))
+            sent, answer = await self._player.ask(talk, command, talk.sent(command, payload, self.offer.step, action, attempt))
             if answer is None or answer.outcome != "failed":
                 break
             if attempt < ATTEMPTS:

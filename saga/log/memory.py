@@ -25,6 +25,7 @@ __all__ = ["Faults", "MemoryBroker", "MemoryLog"]
 
 T = TypeVar("T")
 
+REQUEST_SECONDS = 1.0  # how long a client waits for an answer that does not come: the cluster is down
 _LUMP = 100  # records in one lump of `read`: small, so that tests cross from one to the next
 _APART = 1e-6  # seconds between two writes of one client to one partition that would land at once: keeps them in order
 
@@ -176,7 +177,7 @@ class MemoryLog:
     async def reach(self) -> None:
         """Raises Unavailable, after the request time-out, if the broker cannot be reached."""
         if not self.broker.up:
-            await asyncio.sleep(self.broker.request_timeout)
+            await asyncio.sleep(REQUEST_SECONDS)
             await self.alive()
             raise Unavailable(f"{self.name}: the broker does not answer")
 

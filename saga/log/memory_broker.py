@@ -24,8 +24,7 @@ class _Partition:
 class MemoryBroker:
     """A cluster in memory. Time is the running loop's, in seconds, plus `epoch` (the broker's clock at loop time 0, s since 1970).
 
-    `session_timeout`, `rebalance_timeout`: of its groups, in seconds. `request_timeout`: how long a client waits for an answer
-    that does not come while the cluster is down (`up = False`), in seconds.
+    `session_timeout`, `rebalance_timeout`: of its groups, in seconds. While it is down (`up = False`) it answers nobody.
     """
 
     def __init__(
@@ -34,11 +33,9 @@ class MemoryBroker:
         epoch: float = 1_767_225_600.0,
         session_timeout: float = 10.0,
         rebalance_timeout: float = 10.0,
-        request_timeout: float = 1.0,
     ) -> None:
         self.epoch = epoch
         self.up = True
-        self.request_timeout = request_timeout
         self._session_timeout = session_timeout
         self._rebalance_timeout = rebalance_timeout
         self._topics: dict[str, TopicSpec] = {}
