@@ -11,6 +11,7 @@ import pytest
 
 from saga.participant import Expired, Failed, Participant, Settings, Work
 from saga.participant.inbox import State
+from saga.participant.store import wall_clock
 from tests.participant.conftest import Drive
 from tests.participant.kit import (
     Ids,
@@ -125,5 +126,19 @@ def test_a_participant_may_open_what_its_handlers_need_around_each_run(drive: Dr
         process = await world.start(payment)
         await process.end()
         assert opening.told == ["open", "closed"]
+
+    drive(story)
+
+
+def test_what_is_remembered_outlives_a_command_whose_sender_is_ahead_of_us(drive: Drive) -> None:
+    """A row is kept from the later of the two clocks: a repeat that still passes for young enough must find it."""
+
+    async def story(world: World) -> None:
+        ahead = wall_clock() + 3_600_000
+        ids = Ids("o-1", started=ahead)
+        await world.start(Payment())
+        await world.send(command(NotePayment(note="x"), ids))
+        await world.reply(ids.command())
+        assert (await world.row(ids.command())).since == ahead
 
     drive(story)

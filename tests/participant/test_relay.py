@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from saga.cloudevents import header_fields
 from saga.log.base import Outgoing, Record, TopicPartition, TopicSpec
 from saga.log.memory import MemoryBroker, MemoryLog
-from saga.participant import NoMeter, Settings, Store
+from saga.participant import NoMeter, Settings, Store, outbox
 from saga.participant.outbox import Departure
 from saga.participant.relay import Relay
 from saga.testing.clock import run
+from tests.participant.conftest import Drive
+from tests.participant.kit import Ids, NotePayment, Payment, World, command
 
 EVENTS = TopicPartition("payment.events", 0)
 
@@ -48,3 +51,25 @@ def test_a_reply_counts_as_out_only_once_the_log_has_it(tmp_path: Path) -> None:
         store.close()
 
     run(scene())
+
+
+def test_an_answer_given_again_comes_after_the_events_that_another_process_left(drive: Drive) -> None:
+    """Whoever answered first may be gone, with its events still in the outbox; their key's order is promised all the same."""
+
+    async def story(world: World) -> None:
+        payment, ids = Payment(), Ids("o-1")
+        await world.start(payment)
+        await world.send(command(NotePayment(note="x"), ids))
+        first = await world.reply(ids.command())
+        before = len(await world.records())
+        left = Departure(
+            "payment.events", first.partition, Record(b"o-1", b"{}", (("ce_type", b"payment.left.v1"), ("ce_id", b"left")))
+        )
+        await world.store.run(lambda connection: outbox.put(connection, [left], "another process", world.now()))
+        await world.send(command(NotePayment(note="x"), ids, attempt=2))
+        await world.reply(ids.command(), 2)
+        told = [header_fields(record.headers)["id"] for record in await world.records() if record.partition == first.partition]
+        assert len(await world.records()) == before + 2
+        assert told[-2:] == ["left", header_fields(first.headers)["id"]]
+
+    drive(story)
