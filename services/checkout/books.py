@@ -19,8 +19,8 @@ from saga.cloudevents import parse
 from saga.engine.state import Instance
 from saga.errors import Unavailable
 from saga.log.base import Log, TopicPartition
-from saga.runtime.codec import EVENTS, JOURNAL
-from saga.runtime.fold import Fold
+from saga.ops.look import Journals
+from saga.runtime.codec import EVENTS
 from services.checkout import inventory, mail, numbers, order, payment, shipping
 from services.checkout.outcomes import OUTCOMES
 from services.checkout.settings import Settings
@@ -54,7 +54,7 @@ async def read_books(settings: Settings, log: Log, partitions: int, *, reactors:
     books = read_databases(settings, reactors=reactors)
     if reactors:
         books.counted = await read_counted(log, partitions)
-    books.instances = await read_instances(log, partitions)
+    books.instances = await read_instances(log)
     books.told = await read_outcomes(log, partitions)
     return books
 
@@ -85,16 +85,11 @@ def read_databases(settings: Settings, *, reactors: bool = True) -> Books:
     return books
 
 
-async def read_instances(log: Log, partitions: int) -> list[Instance]:
-    """Every instance that the journal knows, folded as an owner folds it."""
-    found: list[Instance] = []
-    numbers = [TopicPartition(JOURNAL, number) for number in range(partitions)]
-    for partition, held in (await log.bounds(numbers)).items():
-        fold = Fold(partition, held.start)
-        async for lump in log.read(partition, held.start, held.end):
-            for record in lump:
-                fold.feed(record)
-        found += fold.states()
+async def read_instances(log: Log) -> list[Instance]:
+    """Every instance that the journal knows, folded from its very beginning."""
+    journals, found = Journals(log), list[Instance]()
+    for partition in await journals.partitions():
+        found += (await journals.fold(partition, whole=True)).states()
     return found
 
 
