@@ -68,7 +68,7 @@ def decide(saga: Saga[Any, Any] | None, state: Instance | None, given: Input, no
         return _nothing(state, given, "unmatched", "it answers another run")
     if given.kind is Kind.TIMER and state.parked is not None:
         return _nothing(state, given, "parked", "timers stand still")
-    if saga is None or saga.version != state.version or saga.graph.hash != state.hash:
+    if saga is None or not saga.runs(state):
         return _other_version(saga, state, given, now)
     before = Draft(saga, state, now)
     if given.kind is Kind.OPERATOR:

@@ -28,6 +28,7 @@ from saga.engine.messages import Command, Event, Message, snake
 from saga.engine.nodes import START, After, AnyStep, CommandOptions, Node, Options, StepOptions
 from saga.engine.policy import DEFAULT_AT_ONCE, DEFAULT_REMEMBER
 from saga.engine.reading import caller, name_of, reads, where_of
+from saga.engine.state import Instance
 from saga.errors import DefinitionError
 
 MAX_STEPS = 200  # S2: more than a person can follow; and an instance's whole state has to fit in 1 MiB
@@ -217,6 +218,10 @@ class Saga(Generic[S, D]):
         if self._graph is None:
             self._graph = Graph(self.steps.values())
         return self._graph
+
+    def runs(self, state: Instance) -> bool:
+        """Is this the very definition that an instance runs: its version, with the structure it had (S5)?"""
+        return (self.version, self.graph.hash) == (state.version, state.hash)
 
     def check(self) -> None:
         """The rules that need the whole definition (S1, S4). Raises DefinitionError for the first that is broken."""

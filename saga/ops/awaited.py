@@ -48,7 +48,7 @@ class Question(NamedTuple):
 
 def fitting(saga: Saga[Any, Any] | None, state: Instance) -> Saga[Any, Any] | None:
     """The definition, if it is the one that this instance runs: another version would tell of other steps."""
-    return saga if saga is not None and saga.version == state.version and saga.graph.hash == state.hash else None
+    return saga if saga is not None and saga.runs(state) else None
 
 
 def awaited(name: str, step: StepState, saga: Saga[Any, Any] | None) -> Awaited | None:

@@ -36,7 +36,7 @@ VERSION = "version"  # why an instance is parked that runs a version which is no
 def fits(book: Book, state: Instance) -> bool:
     """Is the very version that an instance runs registered, with the same structure?"""
     saga = book.definition(state.saga, state.version)
-    return saga is not None and (saga.version, saga.graph.hash) == (state.version, state.hash)
+    return saga is not None and saga.runs(state)
 
 
 def behind(book: Book, fold: Fold) -> str:
