@@ -20,7 +20,7 @@ MOST_LINES = 450
 # From a room to the rooms it may import, besides itself. A room is the longest prefix named here; "saga" alone is the package's
 # own list of public names, which only users of the package import. A module that fits no room is a mistake.
 BASE = {"saga.log.base", "saga.log.partition"}
-PARTS = {"saga.engine", "saga.cloudevents", "saga.errors", *BASE}
+PARTS = {"saga.engine", "saga.cloudevents", "saga.deadletter", "saga.errors", *BASE}
 CONFIGURED = {"saga.config", "saga.errors", "saga.log.base"}
 WHOLE = {"saga.log", "saga.runtime", "saga.participant", "saga.config", "saga.metrics", *PARTS}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.log.partition": {"saga.errors"},
     "saga.log": {"saga.errors", *BASE},
     "saga.cloudevents": {"saga.errors", "saga.log.base"},
+    "saga.deadletter": {"saga.engine", "saga.errors", "saga.log.base"},
     "saga.logs": {"saga.engine"},
     "saga.runtime": {"saga.metrics", "saga.logs", *PARTS},
     "saga.participant": {"saga.logs", *PARTS},

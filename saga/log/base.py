@@ -149,6 +149,7 @@ class Log(Protocol):
         """Write records and wait until every one is acknowledged; order is kept within each partition.
 
         Raises Unavailable if one is not: then any of them may have been written, and the caller publishes all of them again.
+        Raises Rejected if one is refused for good (too large): any of the others may have been written.
         """
 
     def read(self, partition: TopicPartition, start: int, end: int) -> AsyncIterator[list[StoredRecord]]:

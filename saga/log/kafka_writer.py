@@ -122,15 +122,12 @@ class Writer:
         return stands
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
-        """All records, in order within each partition. Raises Unavailable if one is not acknowledged."""
+        """All records, in order within each partition. Raises Unavailable if one is not acknowledged, Rejected if one never will be."""
         left: dict[TopicPartition, list[Record]] = defaultdict(list)
         for to, record in records:
             left[to].append(record)
         while left:  # one batch of each after the answer to its last: a later one never lands without the earlier
-            try:
-                written = await self._write(left)
-            except Rejected as error:
-                raise Unavailable(str(error)) from error
+            written = await self._write(left)
             left = {to: some[count:] for to, some in left.items() if (count := written[to][1]) < len(some)}
 
     async def _write(

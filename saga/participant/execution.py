@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any
 
 from saga.cloudevents import header_fields
+from saga.deadletter import dead_letter
 from saga.engine.messages import DEADLETTERS, Message
 from saga.engine.state import Action
 from saga.errors import Unreadable
@@ -31,7 +32,7 @@ from saga.logs import Command, working_on
 from saga.participant.command import REASON, Address, Received, read_address, read_command
 from saga.participant.group import GroupCommit
 from saga.participant.inbox import Do, Inbox
-from saga.participant.outbox import MAX_RECORD, Departure
+from saga.participant.outbox import Departure
 from saga.participant.participant import Participant
 from saga.participant.relay import Relay
 from saga.participant.settings import Meter, Settings
@@ -39,8 +40,6 @@ from saga.participant.settlement import Answer, Arrival, Settlement
 from saga.participant.store import Store
 from saga.participant.work import Expired, Failed, Nothing, Refused, Work
 
-SAMPLE = 65_536  # bytes kept of a record that is too large to be kept whole; its origin says where the rest is
-DETAIL = 2_000  # characters of the detail of a dead letter's reason
 GROWTH = 3  # each pause between two tries is so many times the last
 AGAIN = 1.0  # seconds until a record is handled again that the kit itself failed on
 
@@ -215,7 +214,8 @@ class Execution:
     async def _unreadable(self, record: StoredRecord, since: float, address: Address | None, error: Unreadable) -> None:
         """Keep a record that will never work, and tell the saga, which would wait for its time-out otherwise."""
         logger.warning("%s is a dead letter: %s", record.place, error)
-        departures = [_dead_letter(record, error)]
+        aside = dead_letter(Record(record.key, record.value, record.headers), error.reason, error.detail, record.place)
+        departures = [Departure(DEADLETTERS, None if record.key else record.partition, aside)]
         if address is not None:
             departures.append(address.failed(str(error), self._store.now()))
         await self._relay.publish(departures)
@@ -399,19 +399,3 @@ def _checked(received: Received, answer: Refused | Nothing) -> Message | None:
     if not isinstance(answer.refusal, command.__refusals__):
         raise TypeError(f"{command.__name__} does not name {type(answer.refusal).__name__} in its refuses=")
     return answer.refusal
-
-
-def _dead_letter(record: StoredRecord, error: Unreadable) -> Departure:
-    """The record as it came, with where it stood and why it is here."""
-    why: list[tuple[str, bytes]] = [
-        ("ce_sagareason", error.reason.encode()),
-        ("ce_sagadetail", error.detail[:DETAIL].encode(errors="replace")),
-    ]
-    if not any(name == "ce_sagaorigin" for name, _ in record.headers):
-        why.insert(0, ("ce_sagaorigin", record.place.encode()))
-    key, value, headers = record.key, record.value, record.headers
-    if len(key or b"") + len(value or b"") + sum(len(name) + len(raw or b"") for name, raw in headers) > MAX_RECORD:
-        key = key[:SAMPLE] if key else key
-        value = value[:SAMPLE] if value else value
-        headers = tuple((name, raw[:SAMPLE]) for name, raw in headers[:10] if len(name) < DETAIL)
-    return Departure(DEADLETTERS, None if record.key else record.partition, Record(key, value, (*headers, *why)))

@@ -34,12 +34,10 @@ from sqlalchemy import (
     update,
 )
 
+from saga.deadletter import MAX_RECORD
 from saga.errors import Rejected
 from saga.log.base import Headers, Record
 from saga.participant.tables import METADATA, ROW_ID
-
-# Kafka refuses a batch above 1,048,588 bytes unless told otherwise; a row that is refused for ever would hold up all behind it.
-MAX_RECORD = 900_000
 
 table = Table(
     "saga_outbox",

@@ -23,7 +23,8 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from saga.errors import Rejected, SagaError, Unavailable
+from saga.deadletter import TOO_LARGE, publish_or_set_aside
+from saga.errors import SagaError, Unavailable
 from saga.log.base import Log, Outgoing, Record, TopicPartition
 from saga.log.partition import home_of_bytes
 from saga.participant import outbox
@@ -101,28 +102,24 @@ class Relay:
     async def publish(self, departures: Sequence[Departure]) -> None:
         """Publish records and wait for the acknowledgement, again and again until it comes.
 
-        A record that the log refuses for good is logged and left out.
+        A record that the log refuses for good is set aside, and does not hold up the others.
         """
         pause, longest = RETRY
         began = self._store.now()
         while departures:
             try:
-                await self._log.publish(await self._outgoing(departures))
+                await publish_or_set_aside(self._log, await self._outgoing(departures), self._refused)
                 if pause > RETRY[0]:  # it was told that something waits
                     self._meter.on_outbox_age(self._service, 0.0)
-                return
-            except Rejected as error:
-                if len(departures) == 1:
-                    logger.error("a record for %s can never be published and is given up: %s", departures[0].topic, error)
-                    return
-                for each in departures:
-                    await self.publish([each])
                 return
             except Unavailable as error:
                 logger.warning("%s: could not publish, trying again in %.2f s: %s", self._service, pause, error)
                 self._meter.on_outbox_age(self._service, max(self._store.now() - began, 1) / 1000)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, longest)
+
+    def _refused(self, _topic: str) -> None:
+        self._meter.on_dead_letter(self._service, TOO_LARGE)
 
     @asynccontextmanager
     async def forgetting(self) -> AsyncIterator[frozenset[int]]:

@@ -35,6 +35,7 @@ from datetime import datetime
 from enum import StrEnum
 from random import Random
 
+from saga.deadletter import TOO_LARGE, publish_or_set_aside
 from saga.errors import Corrupt, InputsLost, LostOwnership, Misconfigured, Unavailable
 from saga.log.base import Log, Reader, StoredRecord, TopicPartition
 from saga.metrics import Metrics
@@ -435,10 +436,13 @@ class PartitionTask:
         failures = 0
         while records:
             try:
-                await self._here.log.publish(records)
+                await publish_or_set_aside(self._here.log, records, self._refused)
                 break
             except Unavailable as error:
                 logger.warning("partition %d: publishing again: %s", self.number, error)
                 await self._pause(failures)
                 failures += 1
         self._journal.all_published()
+
+    def _refused(self, topic: str) -> None:
+        self._here.metrics.deadletter.labels(self._here.metrics.label(topic), TOO_LARGE).inc()

@@ -373,6 +373,19 @@ def test_a_topic_that_cannot_be_is_refused(adapter: Adapter) -> None:
     adapter.run(scenario)
 
 
+def test_a_published_record_that_is_too_large_is_rejected_and_harms_nothing(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        log = await adapter.log()
+        to = TopicPartition(await adapter.topic(log, max_message_bytes="20000"), 0)
+        large = Outgoing(to, Record(None, Random(7).randbytes(30_000)))
+        with pytest.raises(Rejected):
+            await log.publish([large])
+        await log.publish(outgoing(to, "after"))
+        assert texts(await everything(log, to)) == ["after"]
+
+    adapter.run(scenario)
+
+
 def test_a_batch_that_is_too_large_is_rejected_and_harms_nothing(adapter: Adapter) -> None:
     async def scenario() -> None:
         log = await adapter.log()
