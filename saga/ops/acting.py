@@ -12,6 +12,7 @@ from typing import Any
 from saga.engine.actions import CANCEL, COMPENSATE, EDIT, RESUME, RETRY, SIGNAL, SKIP
 from saga.engine.decision import Announce
 from saga.engine.kinds import Wait
+from saga.engine.schedules import is_schedule
 from saga.engine.state import Instance, Phase
 from saga.errors import Misconfigured
 from saga.ops.awaited import step_of
@@ -126,6 +127,8 @@ async def _many(tool: Tool, chosen: Chosen) -> Sequence[Instance]:
     now = wall_clock()
     with tool.journals() as journals:
         found = await listing(journals, chosen.filter, now, 0, tool.definition)
+    if chosen.filter.saga is None:  # nobody who means many means the clocks that start them
+        found.rows = [state for state in found.rows if not is_schedule(state)]
     if not found.rows:
         tool.say(f"no {chosen.filter.shown} instance fits; nothing to do")
     if not chosen.yes:

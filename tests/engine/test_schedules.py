@@ -332,6 +332,8 @@ def test_a_line_that_changed_while_a_run_went_on_costs_no_slot_later() -> None:
 def test_s30_a_schedule_that_the_app_has_no_more_is_ended_by_cancel_and_may_come_back() -> None:
     clock = Clockwork("2026-03-01T12:00", report())
     schedule, definition = clock.schedule, clock.schedule.saga
+    assert schedule.operate("cancel", saga="report-due", key="report-due") == []
+    assert schedule.note == "operator-refused", "as long as the app has it, it is to run"
     schedule.saga = None
     clock.until("2026-03-02T02:00")
     assert schedule.parked == "version"

@@ -310,4 +310,4 @@ def nightly(slot: Slot) -> ReportDue:
     return ReportDue(day=slot.at.date().isoformat())
 
 
-app = App(sagas=[forms], begin="earliest", partitions=2)
+app = App(sagas=[forms, report], begin="earliest", partitions=2)

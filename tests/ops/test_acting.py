@@ -105,6 +105,16 @@ def test_a_question_is_listed_answered_once_and_by_the_right_role(saga: Saga) ->
     assert nobody == (1, "")
 
 
+def test_schedules_are_left_alone_unless_they_are_named_and_go_on_as_long_as_the_app_has_them(saga: Saga) -> None:
+    started(saga, "s-1")
+    assert "report-nightly" in saga("list", *APP, "--limit", "0").stdout
+    shown = saga("cancel", "--older", "1ms", *APP)
+    assert "s-1" in shown.stdout
+    assert "report-nightly" not in shown.stdout
+    code, out = said(saga("cancel", "--saga", "report-nightly", "--yes", *WHO, *APP))
+    assert (code, "the app has this schedule" in out) == (3, True), out
+
+
 def test_a_list_says_what_is_waited_for(saga: Saga) -> None:
     started(saga, "w-1")
     saga("answer", "w-1", "approval", '{"ok": true}', "--role", "finance", *WHO)
