@@ -10,7 +10,7 @@ from collections.abc import Collection
 from saga.app import App
 from saga.config import Config
 from saga.connect import opened, safety
-from saga.engine.messages import REQUESTS
+from saga.engine.messages import REQUESTS, Command
 from saga.errors import Misconfigured
 from saga.garbage import look_seldom
 from saga.log.base import Log, TopicPartition
@@ -30,6 +30,8 @@ async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPar
     look_seldom()
     async with opened(config, "saga-orchestrator") as log:
         await _check_topics(app, log, config)
+        for missing in unhandled(app):
+            logger.warning("nobody would answer %s", missing)
         metrics = Metrics(label_names(app))
         worker = Worker(app.book, log, _settings(app, config, accept_loss), metrics)
         loop = asyncio.get_running_loop()
@@ -48,6 +50,16 @@ def label_names(app: App) -> set[str]:
     for saga in app.book.all():
         names |= set(saga.steps) | {message.__type__ for message in saga.messages()}
     return names
+
+
+def unhandled(app: App) -> list[str]:
+    """The commands, those of compensations too, that go to a participant of this app which has no handler for them."""
+    sent = {message.__type__: message for saga in app.book.all() for message in saga.messages() if issubclass(message, Command)}
+    return [
+        f"{type}: the participant {service} of this app has no handler for {command.__name__}"
+        for type, command in sorted(sent.items())
+        if (service := command.__service__) in app.participants and type not in app.participants[service].handlers
+    ]
 
 
 async def _check_topics(app: App, log: Log, config: Config) -> None:

@@ -45,6 +45,15 @@ def type_of_argument(function: Callable[..., Any], number: int, what: str) -> An
     return hints[parameters[number]]
 
 
+def returned(function: Callable[..., Any]) -> Any:
+    """The class that a function says it returns, where it says one and it can be read; else None."""
+    try:
+        given = _annotations(function).get("return")
+    except Exception:  # a name that is only there for a type checker
+        return None
+    return given if isinstance(given, type) else None
+
+
 def name_of(function: Callable[..., Any]) -> str:
     return getattr(function, "__name__", repr(function))
 

@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar, overload
 
 from saga.engine.messages import SERVICE, Command, Event
+from saga.engine.reading import returned
 from saga.errors import DefinitionError
 from saga.participant.work import Work
 
@@ -135,6 +136,8 @@ class Participant:
         within: timedelta | None = None,
     ) -> Callable[..., Any]:
         where = f"{answer.__code__.co_filename}:{answer.__code__.co_firstlineno}" if hasattr(answer, "__code__") else caller()
+        if not (isinstance(command, type) and issubclass(command, Command) and command.__type__):
+            raise DefinitionError(f"{self.name} handles commands; {getattr(command, '__name__', command)!r} is none", where)
         if command.__service__ != self.name:
             what = f"{command.__name__} goes to {command.__service__!r}, but this participant is {self.name!r}"
             raise DefinitionError(what, where)
@@ -143,6 +146,10 @@ class Participant:
         takes, gets = (2 if calls is None else 3), len(inspect.signature(answer).parameters)
         if takes != gets:
             raise DefinitionError(f"the handler of {command.__name__} gets {takes} arguments, but takes {gets}", where)
+        says = returned(answer)
+        if says is not None and not (issubclass(says, command.__reply__) or issubclass(command.__reply__, says)):
+            what = f"{command.__name__} is answered by {command.__reply__.__name__}, but its handler says that it returns {says.__name__}"
+            raise DefinitionError(what, where)
         self._handlers[command.__type__] = Handler(
             command=command,
             answer=answer,

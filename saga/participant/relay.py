@@ -24,7 +24,7 @@ from functools import partial
 from sqlalchemy.exc import SQLAlchemyError
 
 from saga.deadletter import TOO_LARGE, publish_or_set_aside
-from saga.errors import SagaError, Unavailable
+from saga.errors import Misconfigured, SagaError, Unavailable
 from saga.log.base import Log, Outgoing, Record, TopicPartition
 from saga.log.partition import home_of_bytes
 from saga.participant import outbox
@@ -60,6 +60,10 @@ class Relay:
     async def run(self) -> None:
         """Publish what comes, until cancelled."""
         loop = asyncio.get_running_loop()
+        if self._store.relay is not None:
+            raise Misconfigured(
+                "this Store has a runner already; give each participant a Store of its own, on the same database or not"
+            )
         end = self._store.on_commit(lambda put: _call(loop, self._look) if put else None)
         self._store.relay = self.id
         try:

@@ -90,6 +90,14 @@ def test_a_definition_that_cannot_work_names_its_file_and_line() -> None:
         Participant("payment").handles(NotePayment)(three)  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match=r"test_definition\.py:\d+: a participant's name"):
         Participant("Payment Service")
+    with pytest.raises(DefinitionError, match="payment handles commands; 'PaymentNoted' is none"):
+        Participant("payment").handles(PaymentNoted)(note)  # type: ignore[type-var, arg-type, misc]
+
+    def taken(cmd: NotePayment, _work: Work) -> PaymentTaken:
+        return PaymentTaken(payment_id=cmd.note, amount=1)
+
+    with pytest.raises(DefinitionError, match="is answered by PaymentNoted, but its handler says that it returns PaymentTaken"):
+        Participant("payment").handles(NotePayment)(taken)  # type: ignore[arg-type]
 
 
 def test_a_handler_stays_the_function_it_was() -> None:

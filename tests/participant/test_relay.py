@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from saga.cloudevents import header_fields
+from saga.errors import Misconfigured
 from saga.log.base import Outgoing, Record, TopicPartition, TopicSpec
 from saga.log.memory import MemoryBroker, MemoryLog
 from saga.participant import NoMeter, Settings, Store, outbox
@@ -48,6 +51,22 @@ def test_a_reply_counts_as_out_only_once_the_log_has_it(tmp_path: Path) -> None:
         await asyncio.sleep(5)
         assert told == [1]
         working.cancel()
+        store.close()
+
+    run(scene())
+
+
+def test_two_participants_on_one_store_are_refused(tmp_path: Path) -> None:
+    """One would publish what the other has to say, after the other's answers perhaps."""
+
+    async def scene() -> None:
+        log, store = MemoryLog(MemoryBroker()), Store(f"sqlite:///{tmp_path / 'payment.db'}")
+        await log.open()
+        first = asyncio.create_task(Relay("payment", store, log, Settings(), NoMeter()).run())
+        await asyncio.sleep(0)
+        with pytest.raises(Misconfigured, match="this Store has a runner already"):
+            await Relay("stock", store, log, Settings(), NoMeter()).run()
+        first.cancel()
         store.close()
 
     run(scene())
