@@ -72,6 +72,27 @@ def test_two_participants_on_one_store_are_refused(tmp_path: Path) -> None:
     run(scene())
 
 
+def test_what_is_out_is_not_sent_again_while_its_row_is_being_deleted(tmp_path: Path) -> None:
+    async def scene() -> None:
+        broker = MemoryBroker()
+        log, store = MemoryLog(broker), Store(f"sqlite:///{tmp_path / 'payment.db'}")
+        await log.open()
+        await log.create([TopicSpec(EVENTS.topic, 1)])
+        relay = Relay("payment", store, log, Settings(), NoMeter())
+        working = asyncio.create_task(relay.run())
+        said = Departure(EVENTS.topic, 0, Record(b"k", b"{}"))
+        await store.run(lambda connection: outbox.put(connection, [said], relay.id, 0))
+        await relay.drained()
+        async with relay.forgetting() as ids:
+            assert len(ids) == 1
+            await relay.drained()  # it looks, and the row is still there
+        assert broker.bounds(EVENTS).end == 1
+        working.cancel()
+        store.close()
+
+    run(scene())
+
+
 def test_an_answer_given_again_comes_after_the_events_that_another_process_left(drive: Drive) -> None:
     """Whoever answered first may be gone, with its events still in the outbox; their key's order is promised all the same."""
 
