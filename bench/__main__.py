@@ -39,6 +39,7 @@ def main() -> int:
     )
     parser.add_argument("--only", nargs="+", choices=list(PARTS), help="measure only this, and keep nothing")
     parser.add_argument("--seconds", type=float, help="of each measurement, in place of its own")
+    parser.add_argument("--orchestrators", type=int, default=1, metavar="N", help="orchestrators in the shop (%(default)s)")
     parser.add_argument("--services", type=int, default=1, metavar="N", help="processes for the five services (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the raw numbers, not tables")
     parser.add_argument(
@@ -54,7 +55,7 @@ def main() -> int:
         for page in PAGES:
             messages.print(f"{page.relative_to(ROOT)}: {'written' if write(found, page) else 'has no place for them'}")
         return 0
-    whole = not (asked.only or asked.seconds or asked.profile or asked.services != 1)
+    whole = not (asked.only or asked.seconds or asked.profile or asked.orchestrators != 1 or asked.services != 1)
     found = run(asked)
     if whole:
         RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -75,7 +76,7 @@ def run(asked: argparse.Namespace) -> dict[str, Any]:
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=CACHE) as folder, Broker(Path(folder) / "kafka") as broker:
         config = Config(bootstrap=broker.bootstrap, dev=True)
-        bench = Bench(config, {"broker": broker.pid}, Path(folder), sizes, asked.services, asked.profile)
+        bench = Bench(config, {"broker": broker.pid}, Path(folder), sizes, asked.orchestrators, asked.services, asked.profile)
         found = asyncio.run(_measure(asked.only or list(PARTS), bench))
         for profile in Path(folder).glob("*.prof"):
             (CACHE / "bench").mkdir(exist_ok=True)

@@ -42,13 +42,15 @@ class Sizes:
 class Bench:
     """A log that is there, a folder for everything, and what was asked for.
 
-    `broker`: its process, by role; none where the log is a folder. `services`: processes for the five services. `profiled`: a role.
+    `broker`: its process, by role; none where the log is a folder. `profiled`: a role. `orchestrators`, `services`: so many processes, of
+    orchestrators and for the five services, where the shop is whole.
     """
 
     config: Config
     broker: Mapping[str, int]
     folder: Path
     sizes: Sizes
+    orchestrators: int = 1
     services: int = 1
     profiled: str = ""
 
@@ -89,9 +91,11 @@ class Bench:
     async def _shop(self, name: str) -> AsyncIterator[tuple[Stage, Log]]:
         """Everything a user has: an orchestrator, and the services with their databases."""
         async with self._stage(name) as stage, stage.client() as log:
-            stage.orchestrator()
+            roles = ["orchestrator", *(f"orchestrator-{number}" for number in range(2, self.orchestrators + 1))]
+            for role in roles:
+                stage.orchestrator(role)
             stage.services(self.services)
-            await stage.ready()
+            await stage.ready(roles)
             await stage.first_sagas(log)
             yield stage, log
 
