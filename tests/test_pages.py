@@ -71,8 +71,14 @@ from saga import Saga
 checkout: Saga[Any, Any]
 """,
     "docs/examples/nightly.md": "",
-    "docs/SEMANTICS.md": (ROOT / "tests/engine/before_semantics.py").read_text().replace("import START,", "import START, App,"),
+    "docs/SEMANTICS.md": (ROOT / "tests/engine/before_semantics.py").read_text(encoding="utf-8"),
 }
+BEFORE["docs/API.md"] = f"""{BEFORE["README.md"]}
+from saga import App, Participant, Refusal, Work
+
+checkout: Saga[OrderPlaced, Checkout]
+payment: Participant
+"""
 AFTER = {"README.md": "checkout.check()\n"}
 
 

@@ -6,7 +6,24 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-from saga import START, Command, Event, Saga, Slot, days, hours, minutes, unless
+from saga import (
+    START,
+    App,
+    Command,
+    Event,
+    Participant,
+    Refusal,
+    Refused,
+    Retry,
+    Saga,
+    Slot,
+    Work,
+    days,
+    hours,
+    minutes,
+    seconds,
+    unless,
+)
 
 
 class OrderPlaced(Event, type="order.placed.v1"):
@@ -33,7 +50,7 @@ class Return(Command[Returned], service="payment"):
 
 
 class Reserved(Event, type="stock.reserved.v1"):
-    pass
+    shelf: str = ""
 
 
 class Released(Event, type="stock.released.v1"):
@@ -79,9 +96,23 @@ class Verdict(Event, type="finance.verdict.v1"):
     ok: bool
 
 
+class Confirmed(Event, type="finance.confirmed.v1"):
+    pass
+
+
+class Declined(Refusal, type="finance.declined.v1"):
+    pass
+
+
+class Confirm(Command[Confirmed], service="finance", refuses=(Declined,)):
+    order_id: str
+    ok: bool
+
+
 class Order(BaseModel):
     order_id: str
     lines: list[str]
+    shelf: str = ""
     express: bool = False
     ok: bool = False
     delivered_by: str = ""
@@ -132,4 +163,20 @@ def refund(_o: Order, sent: Pay) -> Return:
     return Return(order_id=sent.order_id)
 
 
-__all__ = ["START", "Chase", "Delivered", "Slot", "Verdict", "minutes", "unless"]
+__all__ = [
+    "START",
+    "App",
+    "Chase",
+    "Confirm",
+    "Declined",
+    "Delivered",
+    "Participant",
+    "Refused",
+    "Retry",
+    "Slot",
+    "Verdict",
+    "Work",
+    "minutes",
+    "seconds",
+    "unless",
+]

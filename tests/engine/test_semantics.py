@@ -1,6 +1,7 @@
-"""docs/SEMANTICS.md says which tests hold which rule; it must not say more, or less, than is so. Its examples are sagas.
+"""docs/SEMANTICS.md says what the rules mean, docs/RULES.md which tests hold which; neither may say more, or less, than is so.
 
-After a change of the tests, `python -m tests.engine.test_semantics` writes their names into the table.
+The examples are sagas, and the one that turns back because a person says no does so. After a change of the tests,
+`python -m tests.engine.test_semantics` writes their names into the table.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ import re
 import runpy
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from saga.testing import Bench
 from tests.pages import Block, blocks_of
 
 HERE = Path(__file__).parent
-TABLE = HERE.parents[1] / "docs" / "SEMANTICS.md"
+DOCS = HERE.parents[1] / "docs"
+MEANINGS, TESTS = DOCS / "SEMANTICS.md", DOCS / "RULES.md"
 RULES = [f"S{number}" for number in range(1, 33)]
-ROW = re.compile(r"\| (S\d+) \| (.*) \| (.*) \|")
+ROW = re.compile(r"\| (S\d+) \| (.*) \|")
 EXAMPLES = [block for block in blocks_of("docs/SEMANTICS.md") if block.language == "python"]
 
 
@@ -30,33 +34,58 @@ def named_tests() -> list[tuple[str, str, str]]:
     ]
 
 
+def rows(page: Path) -> dict[str, str]:
+    """What the page's table says of each rule, in order."""
+    return {row[1]: row[2] for line in page.read_text(encoding="utf-8").splitlines() if (row := ROW.fullmatch(line))}
+
+
+def test_each_rule_has_a_meaning_and_a_row_of_tests() -> None:
+    assert list(rows(MEANINGS)) == RULES
+    assert list(rows(TESTS)) == RULES
+
+
 def test_the_table_of_rules_names_exactly_the_tests_that_there_are() -> None:
-    there, told, rules = set(named_tests()), set(), []
-    for line in TABLE.read_text(encoding="utf-8").splitlines():
-        if row := ROW.fullmatch(line):
-            rules.append(row[1])
-            for part in row[3].split("<br>"):
-                file, *names = re.findall(r"`([\w.]+)`", part)
-                told |= {(row[1], file, name) for name in names}
-    assert rules == RULES, "each rule has one row"
+    there, told = set(named_tests()), set()
+    for rule, cell in rows(TESTS).items():
+        for part in cell.split("<br>"):
+            file, *names = re.findall(r"`([\w.]+)`", part)
+            told |= {(rule, file, name) for name in names}
     assert {rule for rule, _, _ in told} == set(RULES), "a rule with no test does not hold"
     assert told == there, f"only in the table: {sorted(told - there)}; only in the tests: {sorted(there - told)}"
 
 
-def test_every_example_that_the_table_links_to_is_there() -> None:
-    page = TABLE.read_text(encoding="utf-8")
-    linked = set(re.findall(r"\]\(#([\w-]+)\)", page))
-    titles = {title.lower().replace(" ", "-") for title in re.findall(r"^### (.+)$", page, re.MULTILINE)}
-    assert linked == titles
-    assert {block.section.lower().replace(" ", "-") for block in EXAMPLES} == titles
+def test_every_section_of_examples_has_one_and_says_what_happens_when_it_fails() -> None:
+    examples = MEANINGS.read_text(encoding="utf-8").partition("\n## Examples\n")[2].partition("\n## ")[0]
+    sections = {part.partition("\n")[0]: part.partition("\n")[2] for part in examples.split("\n### ")[1:]}
+    assert [block.section for block in EXAMPLES] == list(sections), "one block each"
+    for title, section in sections.items():
+        prose = re.sub(r"```.*?```", "", section, flags=re.DOTALL)
+        assert re.search(r"\b(fail|refuse|park|raise|turn|undone|undo)", prose), f"{title} does not say what happens when it fails"
 
 
 @pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.section)
 def test_each_example_is_a_saga(block: Block, tmp_path: Path) -> None:
-    before = (HERE / "before_semantics.py").read_text(encoding="utf-8").replace("import START,", "import START, App,")
-    file = tmp_path / "example.py"
+    run(block, tmp_path)
+
+
+def run(block: Block, folder: Path) -> dict[str, Any]:
+    """What the module defines that begins with `before_semantics` and goes on with this example."""
+    before = (HERE / "before_semantics.py").read_text(encoding="utf-8")
+    file = folder / "example.py"
     file.write_text(before + block.text + "order.check()\ninvoice.check()\n", encoding="utf-8")
-    runpy.run_path(str(file), run_name="__main__")
+    return runpy.run_path(str(file), run_name="__main__")
+
+
+@pytest.mark.parametrize(("ok", "outcome"), [(True, "completed"), (False, "compensated")])
+def test_a_person_who_says_no_turns_the_saga_back(ok: bool, outcome: str, tmp_path: Path) -> None:
+    made = run(next(block for block in EXAMPLES if block.section == "ask"), tmp_path)
+    with Bench(made["order"]) as bench:
+        bench.participant(made["finance"])
+        order = bench.start(made["OrderPlaced"](order_id="1", lines=[]))
+        order.answer("approval", made["Verdict"](ok=ok), role="finance")
+        order.expect(outcome)
+        assert len(bench.commands(made["Return"])) == (not ok)
+        assert len(bench.commands(made["Ship"])) == ok
 
 
 def _write() -> None:
@@ -67,9 +96,9 @@ def _write() -> None:
         )
         for rule in RULES
     }
-    lines = TABLE.read_text(encoding="utf-8").splitlines()
-    new = [f"| {row[1]} | {row[2]} | {cells[row[1]]} |" if (row := ROW.fullmatch(line)) else line for line in lines]
-    TABLE.write_text("\n".join(new) + "\n", encoding="utf-8")
+    lines = TESTS.read_text(encoding="utf-8").splitlines()
+    new = [f"| {row[1]} | {cells[row[1]]} |" if (row := ROW.fullmatch(line)) else line for line in lines]
+    TESTS.write_text("\n".join(new) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
