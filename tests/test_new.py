@@ -79,10 +79,14 @@ def test_a_new_project_runs_as_its_readme_says(tmp_path: Path) -> None:
         assert command in readme
     project.passes("-m", "saga.cli", "topics", "apply")
     with project.running("-m", "saga.cli", "run"), project.running("-m", "web_shop"):
-        project.passes("-m", "web_shop", "order", "o1", "42")
+        assert project.passes("-m", "web_shop", "order", "o1", "42").startswith("o1 is ordered; ")
         project.passes("-m", "web_shop", "order", "o2", "5000")
         project.until_shown("o1", "web-shop o1 · completed")
         project.until_shown("o2", "web-shop o2 · compensated")
+    again, wrong = project.python("-m", "web_shop", "order", "o1", "43"), project.python("-m", "web_shop", "order", "o3", "x")
+    assert (again.returncode, again.stderr) == (1, "there is an order o1 already; another one needs another id\n")
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("python -m web_shop ")
     assert "byte for byte, no difference" in project.python("-m", "saga.cli", "replay").stderr
 
 

@@ -25,6 +25,7 @@ import pytest
 import typer
 
 from saga.cli import cli
+from services import app
 from tests.pages import PAGES, ROOT, Block, blocks_of
 from tests.test_readme import SECTION
 
@@ -182,6 +183,16 @@ def test_every_saga_command_is_one() -> None:
         except Exception as error:  # Typer's own, of a module that is not public
             raise AssertionError(f"{place}: {' '.join(words)}: {error}") from error
     assert seen >= {"apply", "run", "publish", "list", "show", "why", "retry", "replay", "new", "graph", "map"}
+
+
+def test_what_an_operator_says_in_the_place_of_a_service_fits() -> None:
+    steps = {name: step for made in app.sagas for name, step in made.steps.items()}
+    said = [words for _, words in commands() if words[:2] == ["saga", "skip"] and words[4:5] == ["--result"]]
+    assert said, "no page shows a skip with a result"
+    for _, _, _, step, _, result, *_ in said:
+        command = steps[step].command_class
+        assert command is not None
+        command.__reply__.model_validate_json(result)
 
 
 def parsed(words: list[str]) -> str:

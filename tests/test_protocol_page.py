@@ -191,6 +191,7 @@ def pattern(text: str) -> re.Pattern[str]:
 @pytest.mark.timeout(300)
 def test_the_examples_with_kcat_do_what_the_page_shows(tmp_path: Path, broker: SessionBroker) -> None:
     blocks = [(found[1], found[2]) for found in BLOCK.finditer(PAGE[PAGE.index("## By hand, with kcat") :])]
+    assert ".demo/env" in blocks.pop(0)[0], "the first block says where Kafka is, which `Shell` knows"
     assert sum(shown is not None for _, shown in blocks) >= 4, "hardly an example was found"
 
     async def scene() -> None:
