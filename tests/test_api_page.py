@@ -64,7 +64,7 @@ FUNCTIONS: dict[str, list[Callable[..., Any]]] = {
     "Running them": [serve, participate, ParticipantRunner],
     "given": [given, explore],
 }
-INSIDE = {Store: {"put", "lock", "on_commit"}}  # for the participant kit
+INSIDE = {Saga: {"runs"}, Store: {"put", "lock", "on_commit"}}  # for the package itself
 OUTSIDE = {Bench: {"sagas"}}  # attributes that are told
 KINDS = {"step": Step, "each": Mapped, "expect": Wait, "ask": Wait, "pause": Pause, "child": Child, "starts": Chain}
 

@@ -11,13 +11,10 @@ from saga import (
     App,
     Command,
     Event,
-    Participant,
-    Refusal,
-    Refused,
     Retry,
     Saga,
     Slot,
-    Work,
+    TurnBack,
     days,
     hours,
     minutes,
@@ -96,19 +93,6 @@ class Verdict(Event, type="finance.verdict.v1"):
     ok: bool
 
 
-class Confirmed(Event, type="finance.confirmed.v1"):
-    pass
-
-
-class Declined(Refusal, type="finance.declined.v1"):
-    pass
-
-
-class Confirm(Command[Confirmed], service="finance", refuses=(Declined,)):
-    order_id: str
-    ok: bool
-
-
 class Order(BaseModel):
     order_id: str
     lines: list[str]
@@ -167,15 +151,11 @@ __all__ = [
     "START",
     "App",
     "Chase",
-    "Confirm",
-    "Declined",
     "Delivered",
-    "Participant",
-    "Refused",
     "Retry",
     "Slot",
+    "TurnBack",
     "Verdict",
-    "Work",
     "minutes",
     "seconds",
     "unless",

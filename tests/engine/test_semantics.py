@@ -76,16 +76,30 @@ def run(block: Block, folder: Path) -> dict[str, Any]:
     return runpy.run_path(str(file), run_name="__main__")
 
 
+def example(section: str, folder: Path) -> dict[str, Any]:
+    return run(next(block for block in EXAMPLES if block.section == section), folder)
+
+
 @pytest.mark.parametrize(("ok", "outcome"), [(True, "completed"), (False, "compensated")])
 def test_a_person_who_says_no_turns_the_saga_back(ok: bool, outcome: str, tmp_path: Path) -> None:
-    made = run(next(block for block in EXAMPLES if block.section == "ask"), tmp_path)
+    made = example("ask", tmp_path)
     with Bench(made["order"]) as bench:
-        bench.participant(made["finance"])
         order = bench.start(made["OrderPlaced"](order_id="1", lines=[]))
         order.answer("approval", made["Verdict"](ok=ok), role="finance")
         order.expect(outcome)
         assert len(bench.commands(made["Return"])) == (not ok)
         assert len(bench.commands(made["Ship"])) == ok
+
+
+@pytest.mark.parametrize(("shelf", "outcome"), [("7", "completed"), ("far away", "compensated")])
+def test_a_reply_that_will_not_do_turns_the_saga_back(shelf: str, outcome: str, tmp_path: Path) -> None:
+    made = example("turning back", tmp_path)
+    with Bench(made["order"]) as bench:
+        bench.answer(made["Reserve"], made["Reserved"](shelf=shelf))
+        order = bench.start(made["OrderPlaced"](order_id="1", lines=["a"]))
+        order.expect(outcome)
+        undone = [bench.commands(made[name]) for name in ("Release", "Return")]
+        assert [len(commands) for commands in undone] == [outcome == "compensated"] * 2
 
 
 def _write() -> None:
