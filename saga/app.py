@@ -51,8 +51,8 @@ class App:
     ) -> None:
         if partitions < 1:
             raise Misconfigured(f"partitions must be at least 1, not {partitions}")
-        if isinstance(begin, datetime) and begin.tzinfo is None:
-            raise Misconfigured("begin= needs a time zone")
+        if begin not in ("earliest", "latest") and not (isinstance(begin, datetime) and begin.tzinfo is not None):
+            raise Misconfigured(f'begin= is "earliest", "latest" or a datetime with a time zone, not {begin!r}')
         names = [participant.name for participant in participants]
         if len(set(names)) < len(names):
             raise Misconfigured(f"two participants have the same name: {sorted(names)}")
