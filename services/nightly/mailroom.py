@@ -11,6 +11,7 @@ from sqlalchemy import Column, MetaData, String, Table, insert
 from saga import Participant, Work
 from services.nightly.press import files_of, reports
 from services.stage.example import data_folder
+from services.stage.files import write_whole
 from topics.nightly import DeliverReport, ReportDelivered
 
 TABLES = MetaData()
@@ -29,10 +30,7 @@ def mail_drop() -> Path:
 def drop(cmd: DeliverReport, _: Work) -> str:
     """The file is named for the night, so a second call writes the same mail to the same place."""
     final = mail_drop() / files_of(cmd.night)[0].with_suffix(".eml").name
-    final.parent.mkdir(parents=True, exist_ok=True)
-    draft = final.with_suffix(".draft")
-    draft.write_bytes(_mail(cmd).as_bytes())
-    draft.replace(final)
+    write_whole(final, lambda draft: draft.write_bytes(_mail(cmd).as_bytes()))
     return final.name
 
 

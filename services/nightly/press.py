@@ -1,17 +1,25 @@
-"""The press: a night's numbers as HTML, CSV and a plot. The same numbers give the same files, so printing twice changes nothing."""
+"""The press: a night's numbers as HTML, CSV and a plot.
+
+To draw them takes a while, so that is done beforehand, and comes to nothing but bytes. They are written in the command's own
+transaction, where the inbox lets only one of a command and its compensation through: a press that was held up half way, and goes on when
+its report was shredded long ago, writes no more. The same numbers give the same files, so that printing twice changes nothing.
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import io
+from functools import partial
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import MetaData
 
-from saga import Nothing, Participant, Work
+from saga import Participant, Work
 from services.stage.example import data_folder
+from services.stage.files import remove, write_whole
 from topics.nightly import RenderReport, ReportRendered, ReportShredded, ShredReport
 
 TABLES = MetaData()
@@ -51,37 +59,42 @@ def files_of(night: str) -> tuple[Path, Path, Path]:
     return reports() / f"{name}.html", reports() / f"{name}.csv", reports() / f"{name}.png"
 
 
-def print_it(cmd: RenderReport, _: Work) -> ReportRendered:
+class Drawn(NamedTuple):
+    """A report before it is on paper."""
+
+    page: bytes
+    table: bytes
+    plot: bytes
+
+
+def draw(cmd: RenderReport, _: Work) -> Drawn:
+    return Drawn(_page(cmd), _csv(cmd), _plot(cmd))
+
+
+@press.handles(RenderReport, calls=draw)
+def render(cmd: RenderReport, _: Work, drawn: Drawn) -> ReportRendered:
     page, table, plot = files_of(cmd.night)
-    reports().mkdir(parents=True, exist_ok=True)
-    _write(plot, _plot(cmd))
-    _write(table, _csv(cmd))
-    off = ' class="off"' if cmd.till_minor != cmd.journal_minor else ""
-    text = PAGE.format(
+    for path, content in zip((page, table, plot), drawn, strict=True):
+        write_whole(path, partial(_put, content))
+    return ReportRendered(html=page.name, csv=table.name, plot=plot.name)
+
+
+@press.handles(ShredReport)
+def shred(cmd: ShredReport, _: Work) -> ReportShredded:
+    for file in files_of(cmd.night):
+        remove(file)
+    return ReportShredded(night=cmd.night)
+
+
+def _page(cmd: RenderReport) -> bytes:
+    return PAGE.format(
         night=escape(cmd.night),
         completed=cmd.completed,
         compensated=cmd.compensated,
         journal=cmd.journal_minor / 100,
         till=cmd.till_minor / 100,
-        off=off,
-    )
-    _write(page, text.encode())
-    return ReportRendered(html=page.name, csv=table.name, plot=plot.name)
-
-
-@press.handles(RenderReport, calls=print_it)
-def render(_: RenderReport, _work: Work, printed: ReportRendered) -> ReportRendered:
-    return printed
-
-
-@press.handles(ShredReport)
-def shred(cmd: ShredReport, _: Work) -> ReportShredded:
-    there = [file for file in files_of(cmd.night) if file.exists()]
-    if not there:
-        raise Nothing
-    for file in there:
-        file.unlink()
-    return ReportShredded(night=cmd.night)
+        off=' class="off"' if cmd.till_minor != cmd.journal_minor else "",
+    ).encode()
 
 
 def _csv(cmd: RenderReport) -> bytes:
@@ -109,8 +122,5 @@ def _plot(cmd: RenderReport) -> bytes:
     return out.getvalue()
 
 
-def _write(final: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    draft = final.with_suffix(".draft")
+def _put(content: bytes, draft: Path) -> None:
     draft.write_bytes(content)
-    draft.replace(final)

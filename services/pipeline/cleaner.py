@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Column, Integer, MetaData, String, Table, Text, delete, insert
 
-from saga import Nothing, Participant, Refused, Work
+from saga import Participant, Refused, Work
 from services.pipeline import files
 from services.pipeline.clinics import COLUMNS
 from services.stage.files import remove, write_whole
@@ -80,11 +80,15 @@ class Cleaned(NamedTuple):
 cleaner = Participant("cleaner")
 
 
-def sort_out(cmd: CleanBatch, _work: Work) -> Cleaned:
+def sort_out(cmd: CleanBatch, work: Work) -> Cleaned:
     """Read the parts and sort their rows. Raises Refused if a part is missing, or too much is damaged."""
     try:
         rows = [row for part in range(cmd.parts) for row in _read(cmd.batch_id, cmd.collected, part)]
     except FileNotFoundError as error:
+        if (
+            work.begun
+        ):  # an earlier try may have found it, and left a table that only the compensation takes away: that is no refusal
+            raise
         missing = f"nobody has collected {error.filename} (any more)"
         raise Refused(BatchUnusable(batch_id=cmd.batch_id, reason=missing[-200:])) from error
     seen: set[int] = set()
@@ -118,10 +122,8 @@ def clean(cmd: CleanBatch, work: Work, cleaned: Cleaned) -> BatchCleaned:
 
 @cleaner.handles(DropBatch)
 def drop(cmd: DropBatch, work: Work) -> BatchDropped:
-    there = remove(files.cleaned(cmd.batch_id, cmd.run))
-    rows = work.execute(delete(quarantine).where(quarantine.c.command_id == work.subject_id)).rowcount
-    if not there and not rows:
-        raise Nothing
+    remove(files.cleaned(cmd.batch_id, cmd.run))
+    work.execute(delete(quarantine).where(quarantine.c.command_id == work.subject_id))
     return BatchDropped(batch_id=cmd.batch_id)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from saga import Nothing, Participant, Refused, Work
+from saga import Participant, Refused, Work
 from services.pipeline import files
 from services.pipeline.clinics import HEADING
 from services.pipeline.settings import Settings
@@ -26,17 +26,14 @@ MAX_PART = 4 * 1024 * 1024  # bytes, unpacked
 collector = Participant("collector")
 
 
-def fetch(cmd: CollectPart, _work: Work) -> str:
+def fetch(cmd: CollectPart, work: Work) -> str:
     """The part as text. Raises Refused if it is no part; whatever else is raised may be better the next time."""
-    where, number = cmd.part.where, cmd.part.number
     try:
-        text = (_over_http(where) if where.startswith("http") else _unzipped(Path(where))).decode()
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-        raise Refused(PartUnreadable(part=number, reason=f"{type(error).__name__}: {error}"[:200])) from error
-    heading = text.partition("\n")[0]
-    if heading != HEADING:
-        raise Refused(PartUnreadable(part=number, reason=f"it begins with {heading[:60]!r}, not with the heading"))
-    return text
+        return _part(cmd.part.where)
+    except ValueError as no:
+        if work.begun:  # an earlier try may have staged the file, and only a compensation takes it away: what is refused has none
+            raise
+        raise Refused(PartUnreadable(part=cmd.part.number, reason=str(no)[:200])) from no
 
 
 @collector.handles(CollectPart, calls=fetch)
@@ -48,8 +45,7 @@ def stage(cmd: CollectPart, _work: Work, text: str) -> PartCollected:
 
 @collector.handles(DropPart)
 def drop(cmd: DropPart, _work: Work) -> PartDropped:
-    if not remove(files.staged(cmd.batch_id, cmd.run, cmd.part)):
-        raise Nothing
+    remove(files.staged(cmd.batch_id, cmd.run, cmd.part))
     return PartDropped(part=cmd.part)
 
 
@@ -63,6 +59,18 @@ def tell(cmd: ReportBatch, _work: Work) -> None:
 @collector.handles(ReportBatch, calls=tell)
 def reported(cmd: ReportBatch, _work: Work, _told: None) -> BatchReported:
     return BatchReported(batch_id=cmd.batch_id)
+
+
+def _part(where: str) -> str:
+    """Raises ValueError for what is no part."""
+    try:
+        text = (_over_http(where) if where.startswith("http") else _unzipped(Path(where))).decode()
+    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    heading = text.partition("\n")[0]
+    if heading != HEADING:
+        raise ValueError(f"it begins with {heading[:60]!r}, not with the heading")
+    return text
 
 
 def _over_http(url: str) -> bytes:

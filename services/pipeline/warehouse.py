@@ -71,8 +71,7 @@ def load_once(cmd: LoadBatch, work: Work) -> Load:
         known = _find(db, work.command_id)
         if known is None:
             known = _load(db, cmd, work.command_id)
-    for run in range(1, cmd.run):  # only now: until the commit these were what counts
-        remove(files.stored(cmd.batch_id, run))
+    _remove_older(cmd.batch_id, cmd.run)  # only now: until the commit these were what counts
     return known
 
 
@@ -89,12 +88,18 @@ def find_or_close(cmd: FindLoad, work: Work) -> Load:
             remove(files.stored(cmd.batch_id, cmd.run))  # of a load that died before its commit
     if known is None or known[0] == "closed":
         raise Nothing
+    _remove_older(cmd.batch_id, cmd.run)  # the load may have died after its commit
     return Load(known[1], known[2])
 
 
 @warehouse.handles(FindLoad, calls=find_or_close)
 def found(cmd: FindLoad, _work: Work, load: Load) -> BatchLoaded:
     return BatchLoaded(batch_id=cmd.batch_id, rows=load.rows, replaced=load.replaced)
+
+
+def _remove_older(batch_id: str, run: int) -> None:
+    for older in range(1, run):
+        remove(files.stored(batch_id, older))
 
 
 def _find(db: duckdb.DuckDBPyConnection, command_id: str) -> Load | None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from saga import Nothing, Participant, Refused, Work
+from saga import Participant, Refused, Work
 from services.prediction import files
 from services.prediction.samples import TRAINING, samples
 from services.stage.files import remove, write_whole
@@ -43,6 +43,5 @@ def prepare(cmd: PrepareData, _work: Work, chosen: Prepared) -> DataPrepared:
 
 @preparer.handles(DropData)
 def drop(cmd: DropData, _work: Work) -> DataDropped:
-    if not remove(files.prepared(cmd.run_id)):
-        raise Nothing
+    remove(files.prepared(cmd.run_id))
     return DataDropped(run_id=cmd.run_id)

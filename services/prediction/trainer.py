@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import joblib
 import numpy as np
 
-from saga import Nothing, Participant, Refused, Work
+from saga import Participant, Refused, Work
 from services.prediction import files
 from services.prediction.samples import CHECK, samples
 from services.stage.files import remove, write_whole
@@ -69,8 +69,7 @@ def train(cmd: TrainModel, _work: Work, fitted: Fitted) -> ModelTrained:
 
 @trainer.handles(DiscardModel)
 def discard(cmd: DiscardModel, _work: Work) -> ModelDiscarded:
-    if not remove(files.model(cmd.run_id)):
-        raise Nothing
+    remove(files.model(cmd.run_id))
     return ModelDiscarded(run_id=cmd.run_id)
 
 

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import copy
 import importlib
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from saga import Work
+from saga import Refused, Work
 from services.pipeline import files
 from services.pipeline.audit import Books, audit
-from services.pipeline.clinics import MOST_BATCHES, deliveries, patients
-from services.pipeline.collector import collector
+from services.pipeline.clinics import HEADING, MOST_BATCHES, deliveries, patients
+from services.pipeline.collector import collector, drop, fetch, stage
 from services.pipeline.warehouse import find_or_close, load_once, opened, warehouse
 from tests.services.pipeline.lab import Lab, lab
-from topics.pipeline import Figures, FindLoad, LoadBatch
+from topics.pipeline import CollectPart, DropPart, Figures, FindLoad, LoadBatch, Part
+
+
+class Killed(BaseException):
+    """kill -9, at this line."""
+
+
+def kill(*_: object) -> None:
+    raise Killed
+
 
 FIGURES = Figures(rows=1, mean_bmi=1.0, mean_progression=1.0, slope=1.0, intercept=1.0)
 
@@ -89,19 +100,13 @@ def test_a_load_that_died_after_its_commit_only_says_again_what_it_did(at: Lab) 
 def test_a_load_that_died_before_its_commit_leaves_no_row_and_the_next_one_does_it(
     at: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Died(BaseException):
-        pass
-
-    def die(*_: object) -> None:
-        raise Died
-
     case = at.run(1)
     (sent,) = case.commands(LoadBatch)
     before, second = count("measurements"), sent.model_copy(update={"run": 2})
     files.cleaned("clinic-1", 1).rename(files.cleaned("clinic-1", 2))
     with monkeypatch.context() as patch:
-        patch.setattr(importlib.import_module("services.pipeline.warehouse"), "Load", die)
-        with pytest.raises(Died):
+        patch.setattr(importlib.import_module("services.pipeline.warehouse"), "Load", kill)
+        with pytest.raises(Killed):
             load_once(second, work("c2"))
     assert (count("measurements"), count("loads")) == (before, 1)
     assert load_once(second, work("c2")).replaced == before
@@ -116,6 +121,68 @@ def test_a_load_that_was_asked_after_too_early_never_happens(at: Lab) -> None:
     with pytest.raises(RuntimeError, match="closed"):
         load_once(sent.model_copy(update={"run": 2}), work("c2"))
     assert count("loads") == 2
+
+
+def test_a_load_that_died_after_its_commit_leaves_no_older_file_when_it_is_asked_after(
+    at: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sent,) = at.run(1).commands(LoadBatch)
+    second = sent.model_copy(update={"run": 2})
+    files.cleaned("clinic-1", 1).rename(files.cleaned("clinic-1", 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.import_module("services.pipeline.warehouse"), "remove", kill)
+        with pytest.raises(Killed):
+            load_once(second, work("c2"))
+    assert files.stored("clinic-1", 1).exists()
+    assert find_or_close(FindLoad(batch_id="clinic-1", run=2), work("v1", "c2")).rows
+    assert not files.stored("clinic-1", 1).exists()
+    assert files.stored("clinic-1", 2).exists()
+
+
+def test_a_draft_of_a_writer_that_was_killed_is_removed_with_its_file(at: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", kill)
+        with pytest.raises(Killed):
+            stage(CollectPart(batch_id="clinic-1", run=1, part=at.event(1).parts[0]), work("c1"), "text")
+    assert list(files.folder().rglob("*.draft"))
+    drop(DropPart(batch_id="clinic-1", run=1, part=0), work("c2", "c1"))
+    assert not list(files.folder().rglob("*.draft"))
+
+
+def test_what_an_earlier_try_may_have_written_is_no_refusal(at: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run 2 reuses the parts of run 1, which then turns back; and the process is killed when its table is written, before the commit."""
+    parts = at.event(1).parts
+    for part in parts:
+        path = files.staged("clinic-1", 1, part.number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join([HEADING, *at.made[1].parts[part.number]]))
+    patched, died = importlib.import_module("services.pipeline.cleaner"), []
+    write_whole = patched.write_whole
+
+    def write_and_be_killed(path: Path, write: Callable[[Path], object]) -> None:
+        write_whole(path, write)
+        if not died:
+            died.append(path)
+            for part in parts:
+                drop(DropPart(batch_id="clinic-1", run=1, part=part.number), work("undo"))
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(patched, "write_whole", write_and_be_killed)
+    case = at.run(1, 2, reuse=1)
+    assert died == [files.cleaned("clinic-1", 2)]
+    assert case.outcome == "compensated"
+    assert not files.cleaned("clinic-1", 2).exists()
+
+
+def test_a_part_that_is_unreadable_only_now_is_no_refusal(tmp_path: Path) -> None:
+    """The same for a source that gives something else when it is asked again."""
+    where = tmp_path / "part.csv.gz"
+    where.write_bytes(b"no gzip")
+    cmd = CollectPart(batch_id="clinic-1", run=1, part=Part(number=0, where=str(where)))
+    with pytest.raises(Refused):
+        fetch(cmd, work("c1"))
+    with pytest.raises(ValueError, match="gzip"):
+        fetch(cmd, replace(work("c1"), begun=1))
 
 
 @pytest.mark.parametrize("seed", range(2))
