@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from saga.cloudevents import CloudEvent
 from saga.config import Config
 from saga.errors import Unreadable
 from saga.reactor import FaustReactor, heard
+from saga.reactor.reactor import _until_done
 
 
 class DoorOpened(Event, type="doors.opened.v1"):
@@ -53,6 +55,21 @@ def test_what_is_not_as_its_class_says_is_unreadable_and_says_where_without_the_
     with pytest.raises(Unreadable, match=r"doors\.closed\.v1 '1': door: Input should be a valid string") as caught:
         asyncio.run(story())
     assert "4711" not in str(caught.value)
+
+
+def test_a_header_of_null_which_kafka_allows_is_passed_over() -> None:
+    heard_of: list[str] = []
+
+    async def opened(event: DoorOpened, _came: CloudEvent, _partition: int) -> None:
+        heard_of.append(event.door)
+
+    record = came("doors.opened.v1", {"door": "left"}).record(b"left")
+    message = SimpleNamespace(
+        topic="doors.events", partition=0, offset=7, timestamp=1.0, key=record.key, value=record.value, headers=[]
+    )
+    message.headers = [*record.headers, ("x-foreign", None)]
+    asyncio.run(_until_done(heard({DoorOpened: opened}), message))
+    assert heard_of == ["left"]
 
 
 def test_a_reactor_needs_kafka_and_says_so(tmp_path: Path) -> None:

@@ -59,8 +59,9 @@ class Address(Value):
 class Customer(Value):
     customer_id: Text
     name: Text
-    # One address and nothing that could start another header; whether it can be reached only a mail server knows.
-    email: Annotated[str, Field(max_length=254, pattern=r"^[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$")]
+    # One address (RFC 5322's dot-atom: no dot at either end, nor two in a row) and nothing that could start another header; whether it
+    # can be reached only a mail server knows.
+    email: Annotated[str, Field(max_length=254, pattern=r"^[A-Za-z0-9_%+-]+(\.[A-Za-z0-9_%+-]+)*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$")]
 
 
 class Line(Value):

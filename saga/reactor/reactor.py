@@ -212,7 +212,7 @@ async def _until_done(react: React, message: Any) -> None:
 
 
 def _record(message: Any) -> StoredRecord:
-    headers: Sequence[tuple[str, bytes]] = [(name, bytes(value)) for name, value in message.headers]
+    headers: Sequence[tuple[str, bytes]] = [(name, bytes(value or b"")) for name, value in message.headers]  # Kafka has null, too
     at = round(message.timestamp * 1000)
     return StoredRecord(message.topic, message.partition, message.offset, at, message.key, message.value, tuple(headers))
 

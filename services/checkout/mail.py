@@ -16,6 +16,7 @@ import os
 import smtplib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -27,6 +28,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, String, 
 
 from saga import Store
 from saga.cloudevents import CloudEvent
+from saga.errors import Unreadable
 from services.checkout.outcomes import Outcome, outcome_of
 from services.checkout.saga import Checkout
 
@@ -81,7 +83,7 @@ class Mailer:
         """Write to the customer if this is news; False if there is nothing to write. It blocks: call it in a thread.
 
         Raises OSError if the disk or the mail server is not there and Unavailable or SQLAlchemyError if the database is not: later
-        it may work. Raises Unreadable for what the coordinator did not write.
+        it may work. Raises Unreadable for what the coordinator did not write, and for what no mail can be made of.
         """
         outcome = outcome_of(event)
         if outcome is None or self._is_noted(outcome):
@@ -89,7 +91,7 @@ class Mailer:
         name, letter = mail_name(outcome.id), compose(outcome)
         file = self.folder / name
         if not file.exists():
-            _write(file, _mail(outcome, letter).as_bytes())
+            _write(file, _mail(outcome, letter))
         posted = self._post(file.read_bytes(), outcome.data.customer.email) if self._post else ""
         row = {
             "event_id": outcome.id,
@@ -164,7 +166,16 @@ def _text(c: Checkout, what: str) -> str:
     return f"Dear {c.customer.name},\n\n{what}\n\nYour corner shop\n"
 
 
-def _mail(outcome: Outcome, letter: Letter) -> EmailMessage:
+def _mail(outcome: Outcome, letter: Letter) -> bytes:
+    """The mail as it is sent. Raises Unreadable if there can be none: what never works must not hold up all that come after it."""
+    try:
+        return _message(outcome, letter).as_bytes()
+    except (MessageError, ValueError) as error:
+        what = f"no mail can be made of {outcome.id!r}: {type(error).__name__}: {error}"
+        raise Unreadable("mail", what) from error
+
+
+def _message(outcome: Outcome, letter: Letter) -> EmailMessage:
     customer = outcome.data.customer
     message = EmailMessage(policy=SMTP)
     message["From"] = Address("Corner Shop", addr_spec=SENDER)

@@ -22,15 +22,16 @@ from saga.errors import Unreadable
 from services.checkout.mail import TABLES, Mailer, by_smtp, mail_name, mails
 from services.checkout.saga import Checkout
 from tests.services.shop import ADA, BERLIN, PRICE, TEA
+from topics.values import Customer
 
 INSTANCE = "checkout:o-1:abc"
 
 
-def told(what: str = "completed", name: str = ADA.name, payment_id: str = "p-1", **more: Any) -> CloudEvent:
+def told(what: str = "completed", customer: Customer = ADA, payment_id: str = "p-1", **more: Any) -> CloudEvent:
     """What the coordinator says of order o-1."""
     data = Checkout(
         order_id="o-1",
-        customer=ADA.model_copy(update={"name": name}),
+        customer=customer,
         address=BERLIN,
         lines=(TEA,),
         total=PRICE,
@@ -117,12 +118,31 @@ def test_what_the_coordinator_did_not_write_is_named(post: Post, wrong: dict[str
     "name", ["Zoë Müller", "山田 太郎", 'Rob "Bobby" Tables', "Eve\r\nBcc: all@world.example", "back\\slash", "<script>", "a" * 200]
 )
 def test_no_name_can_break_out_of_its_header(post: Post, name: str) -> None:
-    post.mailer.handle(told(name=name))
+    post.mailer.handle(told(customer=ADA.model_copy(update={"name": name})))
     (sent,) = post.mail()
     (to,) = sent["To"].addresses
     assert to.addr_spec == ADA.email
     assert to.display_name == "".join(c for c in name if c.isprintable())
     assert sent["Bcc"] is None
+
+
+@pytest.mark.parametrize(
+    "email", ["a@b.example", "a.b.c@b.example", "%+-_@b-c.d.example", "-@b.-", "1@2.3", "a" * 64 + "@b.example"]
+)
+def test_every_address_that_an_order_may_have_can_be_written_to(post: Post, email: str) -> None:
+    post.mailer.handle(told(customer=ADA.model_copy(update={"email": email})))
+    (sent,) = post.mail()
+    assert [to.addr_spec for to in sent["To"].addresses] == [email]
+
+
+def test_what_no_mail_can_be_made_of_is_unreadable_so_that_it_holds_up_nobody(post: Post) -> None:
+    event = told()
+    with pytest.raises(Unreadable, match="no mail can be made of"):
+        post.mailer.handle(CloudEvent(event.type, "x\nBcc: y", "saga", event.data, event.time))
+    event.data["data"]["customer"]["email"] = ".a@b.example"
+    with pytest.raises(Unreadable, match="email"):
+        post.mailer.handle(event)
+    assert post.mailer.handle(CloudEvent(event.type, "next", "saga", told().data, event.time))
 
 
 class Mailbox:
