@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from saga import Nothing, Participant, Refused, Work
 from services.platform import registry
@@ -63,22 +64,23 @@ async def bring_up(cmd: StartProcess, _: Work) -> ProcessStarted:
     id = Id(cmd.version, cmd.name)
     if no := await host.supervisor.write(lambda connection: registry.want(connection, id, cmd.settings)):
         raise Refused(NotWanted(name=cmd.name, version=cmd.version, reason=no))
-    return await _started(id)
+    row = await host.supervisor.settled(id)
+    if row is not None and row.state != State.UP:
+        # Refused means that nothing came of it, so nothing may: had it died while we waited, its restart would bring it back one day.
+        row = await host.supervisor.write(lambda connection: registry.unwant_unless_up(connection, id))
+    return _started(id, row)
 
 
 async def bring_back(cmd: RestartProcess, _: Work) -> ProcessStarted:
     id = Id(cmd.version, cmd.name)
     if no := await host.supervisor.write(lambda connection: registry.again(connection, id)):
         raise Refused(NotWanted(name=cmd.name, version=cmd.version, reason=no))
-    return await _started(id)
+    return _started(id, await host.supervisor.settled(id))
 
 
-async def _started(id: Id) -> ProcessStarted:
-    row = await host.supervisor.settled(id)
+def _started(id: Id, row: Row[Any] | None) -> ProcessStarted:
     if row is None:
         raise Refused(NotWanted(name=id.name, version=id.version, reason="it was stopped on purpose meanwhile"))
-    if row.state == State.UNFIT:
-        await host.supervisor.write(lambda connection: registry.unwant(connection, id))
     if row.state != State.UP:
         raise Refused(ProcessUnfit(name=id.name, version=id.version, reason=row.reason))
     return ProcessStarted(name=id.name, version=id.version, pid=row.pid)
@@ -133,7 +135,7 @@ def plan(cmd: PlanRelease, work: Work) -> ReleasePlanned:
 
 @host.handles(DropRelease)
 def drop(cmd: DropRelease, work: Work) -> ReleaseDropped:
-    registry.set_release(_in(work), cmd.version, Release.DROPPED)
+    registry.retire(_in(work), cmd.version, Release.DROPPED)
     return ReleaseDropped(version=cmd.version)
 
 

@@ -107,8 +107,8 @@ def workers(connection: Connection, version: str) -> tuple[str, ...]:
 
 def want(connection: Connection, id: Id, settings: dict[str, str]) -> str:
     """Have a process run; says why not if nothing of its version is started."""
-    if (state := release_state(connection, id.version)) not in (Release.PLANNED, Release.CURRENT):
-        return f"{id.version} is {state or 'not planned'}"
+    if no := _nothing_of(connection, id.version):
+        return no
     row = of(connection, id)
     if row is None:
         fresh = {"version": id.version, "name": id.name, "state": State.WANTED, "settings": settings, "pid": 0, "reason": ""}
@@ -119,11 +119,19 @@ def want(connection: Connection, id: Id, settings: dict[str, str]) -> str:
 
 
 def again(connection: Connection, id: Id) -> str:
-    """Have a process started again that died; says why not if it is not wanted any more."""
+    """Have a process started again that died; says why not if it is not wanted any more, or nothing of its version is started."""
     if of(connection, id) is None:
         return "it was stopped on purpose"
+    if no := _nothing_of(connection, id.version):
+        return no
     move(connection, id, State.DOWN, State.AGAIN)
     return ""
+
+
+def _nothing_of(connection: Connection, version: str) -> str:
+    """Why nothing of a version is started; "" if it is."""
+    state = release_state(connection, version)
+    return "" if state in (Release.PLANNED, Release.CURRENT) else f"{version} is {state or 'not planned'}"
 
 
 def unwant(connection: Connection, id: Id) -> None:
@@ -131,6 +139,14 @@ def unwant(connection: Connection, id: Id) -> None:
     if row is not None:
         connection.execute(delete(processes).where(*_is(id)))
         _note(connection, id, What.STOPPED, row.pid, "")
+
+
+def unwant_unless_up(connection: Connection, id: Id) -> Row[Any] | None:
+    """Give up a process that is not up by now; what was known of it."""
+    row = of(connection, id)
+    if row is not None and row.state != State.UP:
+        unwant(connection, id)
+    return row
 
 
 def retire(connection: Connection, version: str, becomes: Release) -> None:

@@ -35,7 +35,7 @@ from saga import Store
 from services.platform import registry
 from services.platform.addresses import current, place
 from services.platform.registry import Id, State
-from services.stage.children import halt, last_lines, spawn
+from services.stage.children import command_line, halt, last_lines, spawn
 
 PROGRAM = Path(__file__).with_name("program.py")
 READY_SECONDS = 10.0  # from its start until a process must be ready: a hundred times what it takes on an idle machine
@@ -66,6 +66,7 @@ class Supervisor:
         self._children: dict[Id, Child] = {}
         self._woken = asyncio.Event()
         self._over = asyncio.Condition()  # a round is over
+        self._begun = self._done = 0  # rounds
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then all processes are ended."""
@@ -75,8 +76,10 @@ class Supervisor:
             try:
                 while not stop.is_set():
                     self._woken.clear()
+                    self._begun += 1
                     await self._round(http)
                     async with self._over:
+                        self._done += 1
                         self._over.notify_all()
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._woken.wait(), ROUND_SECONDS)
@@ -105,8 +108,9 @@ class Supervisor:
                 await self._over.wait()
 
     async def gone(self, which: Callable[[Id], bool]) -> None:
-        """Wait until none of these processes runs."""
-        while any(which(id) for id in self._children):
+        """Wait until none of these processes runs, nor is about to be started by a round that read before what was wanted."""
+        under_way = self._begun
+        while self._done <= under_way or any(which(id) for id in self._children):
             async with self._over:
                 await self._over.wait()
 
@@ -171,8 +175,7 @@ class Supervisor:
         folder = self._folder / id.version
         folder.mkdir(exist_ok=True)
         log = folder / f"{id.name}.log"
-        kind = id.name.partition("-")[0]
-        argv = [sys.executable, "-I", str(PROGRAM), kind, "--name", id.name, "--run", str(folder), "--data", str(self._data)]
+        argv = [sys.executable, "-I", *_argv(folder, id.name), "--data", str(self._data)]
         return Child(spawn(argv, log=log, env={"PATH": os.environ.get("PATH", ""), **settings}), time.monotonic(), log)
 
     async def _probe(self, http: httpx.AsyncClient, id: Id, child: Child) -> str:
@@ -192,15 +195,24 @@ class Supervisor:
         self._children = {id: child for id, child in self._children.items() if child not in children}
 
     def _end_left_over(self) -> None:
-        """Kill what an earlier host left running, and wait until it is gone: until nobody holds its lock."""
+        """Kill what an earlier host left running, and wait until it is gone: until nobody holds its lock.
+
+        A program has its lock a moment before it writes who it is. Until then the file names the one before it, whose number may be
+        anybody's by now. So what is killed is asked first what it runs.
+        """
         for file in sorted(self._folder.glob("*/*.json")):
             with file.open("r+b") as lock:
                 while not _locked(lock):
                     there = place(self._folder, file.parent.name, file.stem)
-                    if there is not None:
+                    if there is not None and " ".join(_argv(file.parent, file.stem)) in command_line(there.pid):
                         with contextlib.suppress(ProcessLookupError):
                             os.kill(there.pid, signal.SIGKILL)
                     time.sleep(LEFT_OVER_SECONDS)
+
+
+def _argv(folder: Path, name: str) -> list[str]:
+    """By which a program that runs is known for the one of this name in this folder."""
+    return [str(PROGRAM), name.partition("-")[0], "--name", name, "--run", str(folder.resolve())]
 
 
 def _locked(file: BinaryIO) -> bool:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from infra.process import halt, last_lines, spawn
+from infra.process import command_line, halt, last_lines, spawn
 
-__all__ = ["halt", "last_lines", "spawn"]
+__all__ = ["command_line", "halt", "last_lines", "spawn"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from sqlalchemy import Connection, Row, select
 from saga import Nothing, Refused, Store, Work
 from saga.participant.outbox import table as outbox
 from services.platform import registry
-from services.platform.addresses import current, place
+from services.platform.addresses import Place, current, place
 from services.platform.audit import running
 from services.platform.host import (
     TABLES,
@@ -115,6 +117,15 @@ def played(what: Awaitable[None]) -> None:
     asyncio.run(whole())
 
 
+async def not_ready(supervisor: Supervisor, id: Id) -> None:
+    """Wait until a process answers that it is not ready."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if "503" in await supervisor.answers(id):
+                return
+            await asyncio.sleep(0.02)
+
+
 def test_a_process_is_started_once_however_often_it_is_asked_for_and_all_end_with_their_host(stand: Stand) -> None:
     async def story() -> None:
         async with stand.supervised():
@@ -140,11 +151,7 @@ def test_what_ends_by_itself_or_is_not_ready_in_time_is_refused_with_the_reason_
             await bring_up(START_STORE, work())
             start_web = StartProcess(name="web", version="v1", settings={"PAGE": "/no/such/page"})
             web = asyncio.create_task(bring_up(start_web, work()))
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    if "503" in await supervisor.answers(WEB):
-                        break
-                    await asyncio.sleep(0.02)
+            await not_ready(supervisor, WEB)
             monkeypatch.setattr("services.platform.supervisor.READY_SECONDS", 0.0)  # its time is over
             with pytest.raises(Refused) as no:
                 await web
@@ -230,6 +237,106 @@ def test_a_host_that_comes_back_ends_what_was_left_and_tells_what_died_with_it(s
     played(story())
 
 
+def test_a_start_that_was_refused_brings_nothing_back(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was up, the host was killed before it could say so, and while it is asked for again it is being started again after that death."""
+
+    async def story() -> None:
+        page = stand.data / "page.html"
+        page.write_text("x")
+        start_web = StartProcess(name="web", version="v1", settings={"PAGE": str(page)})
+        async with stand.supervised():
+            await bring_up(START_STORE, work())
+            await bring_up(start_web, work())
+        page.unlink()
+        async with stand.supervised() as supervisor:
+            await stand.until(lambda: sorted(stand.told()) == ["store.v1.1", "web.v1.1"])
+            await bring_back(RestartProcess(name="store", version="v1"), work())
+            back = asyncio.create_task(bring_back(RestartProcess(name="web", version="v1"), work()))
+            await stand.until(lambda: (row := stand.row(WEB)) is not None and row.state == "again")
+            asked_again = asyncio.create_task(bring_up(start_web, work()))
+            await not_ready(supervisor, WEB)
+            monkeypatch.setattr("services.platform.supervisor.READY_SECONDS", 0.0)
+            for start in (asked_again, back):
+                with pytest.raises(Refused):
+                    await start
+            monkeypatch.undo()
+            page.write_text("x")
+            with pytest.raises(Refused) as no:
+                await bring_back(RestartProcess(name="web", version="v1"), work())
+            assert isinstance(no.value.refusal, NotWanted)
+            assert [one.name for one in running(stand.data)] == ["store"]
+
+    played(story())
+
+
+def test_nothing_of_a_release_that_was_dropped_is_left(stand: Stand) -> None:
+    async def story() -> None:
+        async with stand.supervised() as supervisor:
+            await bring_up(START_STORE, work())
+            await supervisor.write(lambda connection: drop(DropRelease(version="v1"), work(connection)))
+            assert stand.row(STORE) is None
+            await stand.until(lambda: running(stand.data) == [])
+
+    played(story())
+
+
+def test_a_stop_is_not_answered_before_a_start_that_was_decided_earlier(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round reads that web is wanted, and first ends another, which takes its time; then web is stopped."""
+
+    async def story() -> None:
+        async with stand.supervised() as supervisor:
+            await bring_up(START_STORE, work())
+            ending, go_on, end = asyncio.Event(), asyncio.Event(), supervisor._end
+
+            async def end_slowly(ids: Iterable[Id]) -> None:
+                if (ids := list(ids)) and not ending.is_set():
+                    ending.set()
+                    await go_on.wait()
+                await end(ids)
+
+            monkeypatch.setattr(supervisor, "_end", end_slowly)
+
+            def both(connection: Connection) -> None:  # in one transaction, so that one round sees both
+                registry.unwant(connection, STORE)
+                registry.want(connection, WEB, {})
+
+            await supervisor.write(both)
+            await ending.wait()
+            stopped = asyncio.create_task(bring_down(StopProcess(name="web", version="v1"), work()))
+            await stand.until(lambda: stand.row(WEB) is None)
+            go_on.set()
+            await stopped
+            rounds = supervisor._done
+            assert running(stand.data) == []
+            await stand.until(lambda: supervisor._done > rounds + 1)
+            assert running(stand.data) == []
+
+    played(story())
+
+
+def test_a_stranger_who_has_the_number_of_a_program_that_ended_is_left_alone(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is left over has its lock, and has not yet written who it is."""
+    file = stand.run / "v1" / "store.json"
+    file.parent.mkdir(parents=True)
+    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    file.write_text(json.dumps({"pid": stranger.pid, "port": 1}))
+    looks = []
+    with file.open("r+b") as left_over:
+        fcntl.flock(left_over, fcntl.LOCK_EX)
+
+        def look(*which: Any) -> Place | None:
+            looks.append(place(*which))
+            if len(looks) == 3:
+                fcntl.flock(left_over, fcntl.LOCK_UN)  # it ends by itself
+            return looks[-1]
+
+        monkeypatch.setattr("services.platform.supervisor.place", look)
+        Supervisor(stand.store, stand.run, stand.data / "jobs.db")._end_left_over()
+    assert looks == [Place(stranger.pid, 1)] * 3
+    stranger.communicate(b"\n")
+    assert stranger.returncode == 0
+
+
 def start_alone(stand: Stand) -> subprocess.Popen[bytes]:
     line = [sys.executable, "-I", str(PROGRAM), "store", "--name", "store", "--run", str(stand.run / "v1")]
     return subprocess.Popen([*line, "--data", str(stand.data / "jobs.db")], stdout=subprocess.DEVNULL)
@@ -254,6 +361,7 @@ def test_releases_go_one_at_a_time_and_the_switch_is_one_transaction(stand: Stan
         switch(SwitchRelease(version="v3"), work(connection))
         assert registry.current(connection) == "v3"
         assert registry.want(connection, STORE, {}) == "v1 is retired"
+        assert registry.again(connection, Id("v1", "worker-1")) == "v1 is retired"
         with pytest.raises(Refused) as no:
             plan(PlanRelease(version="v1"), work(connection))
         assert no.value.refusal == ReleaseTurnedDown(reason="v1 is retired")
