@@ -31,7 +31,7 @@ from topics.values import Money
 def audit(books: Books, *, reactors: bool = True) -> list[Finding]:
     """Every check, in the order in which a person asks; of what the reactors did only if they ran."""
     outcomes = _outcomes(books)
-    checks: list[Callable[[Books, dict[str, str]], Iterable[Finding]]] = [_orders, _money, _stock, _twice, _nets]
+    checks: list[Callable[[Books, dict[str, str]], Iterable[Finding]]] = [_orders, _money, _stock, _parcels, _twice, _nets]
     checks += [_letters, _mail_drop, _counted] if reactors else []
     return [finding for check in checks for finding in check(books, outcomes)]
 
@@ -110,6 +110,14 @@ def _stock(books: Books, _: dict[str, str]) -> Iterable[Finding]:
     numbers = f"{sum(reserved.values())} reserved + {sum(released.values())} released"
     before, after = sum(row.start for row in books.stock), sum(row.on_hand for row in books.stock)
     yield Finding(f"stock: {before} at the start − {numbers} = {after} on hand, never negative", off)
+
+
+def _parcels(books: Books, _: dict[str, str]) -> Iterable[Finding]:
+    booked = [row for row in books.bookings if row["status"] == "booked"]
+    theirs, ours = ({(row["key"], row["tracking"]) for row in booked}, {(row.command_id, row.tracking) for row in books.shipments})
+    off = [f"{tracking} of {key} is in the carrier's books only" for key, tracking in sorted(theirs - ours)]
+    off += [f"{tracking} of {key} is in the shipping service's books only" for key, tracking in sorted(ours - theirs)]
+    yield Finding(f"{len(booked)} parcels booked, each in both books", off)
 
 
 def _twice(books: Books, _: dict[str, str]) -> Iterable[Finding]:

@@ -40,6 +40,7 @@ class Books:
     mails: list[Row] = field(default_factory=list)
     charges: list[sqlite3.Row] = field(default_factory=list)
     refunds: list[sqlite3.Row] = field(default_factory=list)
+    bookings: list[sqlite3.Row] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # name in the mail drop → the event it was written for
     counted: dict[str, numbers.Row] = field(default_factory=dict)  # the table of analytics, by the event's id
     instances: list[Instance] = field(default_factory=list)
@@ -60,7 +61,7 @@ async def read_books(settings: Settings, log: Log, partitions: int, *, reactors:
 
 
 def read_databases(settings: Settings, *, reactors: bool = True) -> Books:
-    """The services' databases, the gateway's, and the mail drop. Raises Unavailable if one is not there."""
+    """The services' databases, the gateway's, the carriers', and the mail drop. Raises Unavailable if one is not there."""
     books = Books()
     tables: dict[str, dict[str, Table]] = {
         "order": {"orders": order.orders, "lines": order.lines, "history": order.history},
@@ -80,7 +81,8 @@ def read_databases(settings: Settings, *, reactors: bool = True) -> Books:
             raise Unavailable(f"the database of the {service} service cannot be read: {error}") from error
         finally:
             engine.dispose()
-    books.charges, books.refunds = _ledger(settings.gateway_ledger)
+    books.charges, books.refunds = _theirs(settings.gateway_ledger, "charges", "refunds")
+    (books.bookings,) = _theirs(settings.carriers_books, "bookings")
     books.files = read_mail(settings.mail_drop) if reactors else {}
     return books
 
@@ -127,13 +129,14 @@ def _engine(url: str) -> Engine:
     return create_engine(url)
 
 
-def _ledger(file: Path) -> tuple[list[sqlite3.Row], list[sqlite3.Row]]:
+def _theirs(file: Path, *tables: str) -> list[list[sqlite3.Row]]:
+    """Tables of a database that is not ours."""
     if not file.is_file():
         raise Unavailable(f"there is no database {file}")
     connection = sqlite3.connect(file)
     connection.row_factory = sqlite3.Row
     try:
-        return list(connection.execute("SELECT * FROM charges")), list(connection.execute("SELECT * FROM refunds"))
+        return [list(connection.execute(f"SELECT * FROM {table}")) for table in tables]
     finally:
         connection.close()
 

@@ -65,6 +65,10 @@ class Settings:
         return self.data / "gateway.db"
 
     @property
+    def carriers_books(self) -> Path:
+        return self.data / "carriers.db"
+
+    @property
     def mail_drop(self) -> Path:
         return self.data / "mail"
 

@@ -1,40 +1,21 @@
-"""The shipping service: books parcels with carriers. Some refuse an address, and one answers later than anybody waits."""
+"""The shipping service: books parcels with carriers, who are outside our database.
+
+So a booking is asked for first, under a key that is the same for every attempt, and then written down. Who falls over in between has
+nothing in its own table, though the parcel is booked; and while a carrier does not answer, it may be booked any moment. That is why
+whoever asks whether a shipment was booked is answered by the carrier, and not by that table.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, MetaData, String, Table, insert, select
+from sqlalchemy import BigInteger, Column, Connection, DateTime, Integer, MetaData, String, Table, insert
 
 from saga import Nothing, Participant, Refused, Work
+from services.checkout.carriers import Carriers, NotServed, Parcel
 from services.checkout.process import Service
+from services.checkout.settings import SETTINGS
 from topics.shipping import AddressRefused, BookShipment, FindShipment, ShipmentBooked
-from topics.values import Address
-
-
-@dataclass(frozen=True)
-class Carrier:
-    """Who delivers where: ISO 3166 countries, postcodes it does not go to by their beginnings, seconds until it answers."""
-
-    name: str
-    countries: frozenset[str]
-    not_to: tuple[tuple[str, str], ...] = ()
-    answers_after: float = 0.0
-
-
-CARRIERS = (
-    Carrier(
-        "Continental Parcel", frozenset({"DE", "FR", "NL", "BE", "ES", "IT"}), not_to=(("FR", "97"), ("ES", "35"), ("ES", "38"))
-    ),
-    Carrier("Royal Wagon", frozenset({"GB", "IE"}), not_to=(("GB", "JE"), ("GB", "GY"), ("GB", "IM"))),
-    Carrier("Prairie Express", frozenset({"US", "CA"}), not_to=(("US", "96"), ("US", "99"))),
-    Carrier("Sakura Bin", frozenset({"JP"})),
-    # Over the pass with mules: the saga stops waiting after three seconds, asks, and learns that it was booked after all.
-    Carrier("Alpine Freight", frozenset({"AT", "CH"}), answers_after=4.0),
-)
 
 TABLES = MetaData()
 ID = BigInteger().with_variant(Integer(), "sqlite")
@@ -53,58 +34,44 @@ shipments = Table(
     Column("at", DateTime(timezone=True), nullable=False),
 )
 
-
-@dataclass(frozen=True)
-class Booking:
-    carrier: str
-    tracking: str
-
-
+carriers = Carriers(SETTINGS.carriers_books)
 shipping = Participant("shipping")
 
 
-async def ask_carrier(cmd: BookShipment, work: Work) -> Booking:
-    """The carrier's answer; its number is made from the command's id, so it knows a repeated booking for what it is."""
-    carrier = next((c for c in CARRIERS if cmd.address.country in c.countries), None)
-    if carrier is None:
-        raise Refused(AddressRefused(order_id=cmd.order_id, reason=f"nobody delivers to {cmd.address.country}"))
-    await asyncio.sleep(carrier.answers_after)
-    if not_served(carrier, cmd.address):
-        reason = f"{carrier.name} does not deliver to {cmd.address.country} {cmd.address.postcode}"
-        raise Refused(AddressRefused(order_id=cmd.order_id, reason=reason))
-    number = hashlib.blake2b(work.command_id.encode(), digest_size=6).hexdigest().upper()
-    initials = "".join(word[0] for word in carrier.name.split())
-    return Booking(carrier.name, f"{initials}{number}")
-
-
-def not_served(carrier: Carrier, address: Address) -> bool:
-    return any(address.country == country and address.postcode.upper().startswith(start) for country, start in carrier.not_to)
+async def ask_carrier(cmd: BookShipment, work: Work) -> Parcel:
+    try:
+        return await carriers.book(work.command_id, cmd.recipient, cmd.address)
+    except NotServed as no:
+        raise Refused(AddressRefused(order_id=cmd.order_id, reason=str(no))) from no
 
 
 @shipping.handles(BookShipment, calls=ask_carrier)
-def book(cmd: BookShipment, work: Work, booking: Booking) -> ShipmentBooked:
-    work.execute(
-        insert(shipments).values(
-            order_id=cmd.order_id,
-            carrier=booking.carrier,
-            tracking=booking.tracking,
-            recipient=cmd.recipient,
-            country=cmd.address.country,
-            postcode=cmd.address.postcode,
-            command_id=work.command_id,
-            at=datetime.now(UTC),
-        )
-    )
-    return ShipmentBooked(order_id=cmd.order_id, carrier=booking.carrier, tracking=booking.tracking)
+def book(cmd: BookShipment, work: Work, parcel: Parcel) -> ShipmentBooked:
+    return _note(work, cmd.order_id, parcel, work.command_id)
 
 
-@shipping.handles(FindShipment)
-def find(cmd: FindShipment, work: Work) -> ShipmentBooked:
-    """Asked only while nobody knows: what is in the table was booked, and what is not never will be, since the kit closes it."""
-    row = work.execute(select(shipments).where(shipments.c.command_id == work.subject_id)).first()
-    if row is None:
+async def ask_or_close(_: FindShipment, work: Work) -> Parcel:
+    """Asked only while nobody knows. What is not booked by now never will be: a booking still on its way finds its key closed."""
+    parcel = await carriers.close(work.subject_id)
+    if parcel is None:
         raise Nothing
-    return ShipmentBooked(order_id=cmd.order_id, carrier=row.carrier, tracking=row.tracking)
+    return parcel
 
 
-SERVICE = Service(shipping, TABLES)
+@shipping.handles(FindShipment, calls=ask_or_close)
+def find(cmd: FindShipment, work: Work, parcel: Parcel) -> ShipmentBooked:
+    """We fell over between the booking and writing it down: the carrier knew, now our books do."""
+    return _note(work, cmd.order_id, parcel, work.subject_id)
+
+
+def _note(work: Work, order_id: str, parcel: Parcel, command_id: str) -> ShipmentBooked:
+    row = {"order_id": order_id, **vars(parcel), "command_id": command_id, "at": datetime.now(UTC)}
+    work.execute(insert(shipments), row)
+    return ShipmentBooked(order_id=order_id, carrier=parcel.carrier, tracking=parcel.tracking)
+
+
+def _prepare(_: Connection) -> None:
+    carriers.prepare()
+
+
+SERVICE = Service(shipping, TABLES, prepare=_prepare)

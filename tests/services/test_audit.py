@@ -34,6 +34,7 @@ from services.checkout import inventory, order, payment, shipping
 from services.checkout.__main__ import DEFINITIONS
 from services.checkout.audit import audit
 from services.checkout.books import Books, read_books, read_databases, read_outcomes
+from services.checkout.carriers import CARRIERS, Carriers
 from services.checkout.mail import TABLES, Mailer
 from services.checkout.numbers import CHANGELOG, encode_row, row_of
 from services.checkout.outcomes import outcome_of
@@ -95,9 +96,9 @@ async def whole_shop(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient, Mem
 async def tell_story(folder: Path, patch: pytest.MonkeyPatch) -> Books:
     """Place the orders, wait for their outcomes, and read the books."""
     (folder / "start.json").write_text(json.dumps(STOCK))
-    quicker = tuple(replace(carrier, answers_after=carrier.answers_after / 20) for carrier in shipping.CARRIERS)
+    quicker = tuple(replace(carrier, answers_after=carrier.answers_after / 20) for carrier in CARRIERS)
     patch.setattr(inventory, "SETTINGS", Settings(stock=folder / "start.json"))
-    patch.setattr(shipping, "CARRIERS", quicker)
+    patch.setattr(shipping, "carriers", Carriers(folder / "carriers.db", quicker))
     async with gateway_server(folder) as (address, _):
         client = payment.Gateway(address)
         patch.setattr(payment, "gateway", client)
@@ -184,6 +185,7 @@ def test_every_order_ends_as_it_must_and_the_audit_finds_nothing(healthy: tuple[
     assert "7 orders placed: 4 completed, 3 compensated, 0 parked, orders without outcome: 0" in render(findings)
     assert "4 tracking mails, 3 apologies" in render(findings)
     assert "analytics counts 4 completed (59.70 EUR, 50.00 USD), 3 compensated" in render(findings)
+    assert "4 parcels booked, each in both books" in render(findings)
     assert "captured 79.60 EUR, refunded 19.90 EUR, kept 59.70 EUR" in render(findings)
 
 
@@ -229,6 +231,17 @@ BREAKS: dict[str, tuple[str, str, str]] = {
         "shipment of order good-1: 2 times",
     ),
     "an order that was not shipped": ("shipping", "DELETE FROM shipments WHERE order_id = 'good-2'", "order good-2: left {"),
+    "a parcel that the carrier fetches and nobody knows of": (
+        "carriers",
+        "INSERT INTO bookings SELECT key || '2', status, carrier, tracking || '2', recipient, country, postcode, at FROM bookings "
+        "WHERE key LIKE 'checkout:good-1:%'",
+        "is in the carrier's books only",
+    ),
+    "a parcel that no carrier knows of": (
+        "carriers",
+        "UPDATE bookings SET status = 'closed' WHERE key LIKE 'checkout:good-1:%'",
+        "is in the shipping service's books only",
+    ),
     "a status that contradicts the journal": (
         "order",
         "UPDATE orders SET status = 'cancelled' WHERE order_id = 'good-1'",

@@ -7,9 +7,9 @@ from collections import Counter
 from random import Random
 
 from services.checkout import make_orders
+from services.checkout.carriers import CARRIERS, not_served
 from services.checkout.order import NewOrder
 from services.checkout.settings import HERE
-from services.checkout.shipping import CARRIERS, not_served
 
 LINES = (HERE / "orders.jsonl").read_text(encoding="utf-8").splitlines()
 ORDERS = [NewOrder.model_validate_json(line) for line in LINES]
