@@ -14,6 +14,11 @@ class Finding(NamedTuple):
     off: list[str]
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 night`, `2 nights`; a word that does not end so is given."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def render(findings: list[Finding]) -> str:
     """A line for each check, and beneath it what is off."""
     lines = []
