@@ -98,8 +98,8 @@ def _chained(books: Books) -> Finding:
 
 
 def _once(books: Books) -> Finding:
-    """Nothing was done twice."""
-    points = Counter((row.about, row.kind) for row in books.movements)
+    """Nothing was done twice. A movement of none is no movement: it says that points are to be taken back that are not there yet."""
+    points = Counter((row.about, row.kind) for row in books.movements if row.points)
     money = Counter((row.purchase_id, row.kind) for row in books.entries)
     off = [f"{about} was {kind} {count} times" for (about, kind), count in (points + money).items() if count > 1]
     return Finding(f"{len(books.movements)} movements of points and {len(books.entries)} of money, each once", off)

@@ -1,7 +1,8 @@
 """The loyalty service: a balance for each customer, never below none, and every movement that led to it.
 
 The event that leads to points and the refund that takes them back come on different ways, so either may be first. Points that are to be
-taken back before they were granted leave a movement of none behind; the grant that comes later finds it, and grants none.
+taken back before they were granted leave a movement of none behind; the grant that comes later finds it, and takes its points back at
+once, in that command's name. So whoever undoes the refund gives back what was taken in its name, whichever was first.
 """
 
 from __future__ import annotations
@@ -57,14 +58,16 @@ def points_for(total: int) -> int:
 
 @loyalty.handles(GrantPoints)
 def grant(cmd: GrantPoints, work: Work) -> PointsGranted:
-    points = points_for(cmd.total) if _of(work, cmd.purchase_id) is None else 0
+    points, taker = points_for(cmd.total), _taker(work, cmd.purchase_id)
     _move(work, cmd.customer_id, cmd.purchase_id, "granted", points)
-    return PointsGranted(purchase_id=cmd.purchase_id, points=points)
+    if taker:
+        _move(work, cmd.customer_id, cmd.purchase_id, "taken_back", -points, taker)
+    return PointsGranted(purchase_id=cmd.purchase_id, points=0 if taker else points)
 
 
 @loyalty.handles(TakePointsBack)
 def take_back(cmd: TakePointsBack, work: Work) -> PointsTakenBack:
-    points = _of(work, cmd.purchase_id) or 0
+    points = _of(work, cmd.purchase_id)
     if (missing := points - _balance(work, cmd.customer_id)) > 0:
         raise Refused(PointsSpent(customer_id=cmd.customer_id, missing=missing))
     _move(work, cmd.customer_id, cmd.purchase_id, "taken_back", -points)
@@ -73,10 +76,10 @@ def take_back(cmd: TakePointsBack, work: Work) -> PointsTakenBack:
 
 @loyalty.handles(RestorePoints)
 def restore(cmd: RestorePoints, work: Work) -> PointsRestored:
-    taken = work.execute(select(movements).where(movements.c.command_id == work.subject_id)).first()
-    if taken is None:
+    taken = work.execute(select(movements).where(movements.c.command_id == work.subject_id)).all()
+    if not taken:
         raise Nothing
-    _move(work, taken.customer_id, taken.about, "restored", -taken.points)
+    _move(work, taken[0].customer_id, taken[0].about, "restored", -sum(row.points for row in taken))
     return PointsRestored(purchase_id=cmd.purchase_id)
 
 
@@ -88,19 +91,26 @@ def give(cmd: GiveReward, work: Work) -> RewardGiven:
     return RewardGiven(reward_id=cmd.reward_id)
 
 
-def _of(work: Work, about: str) -> int | None:
-    """How many points a purchase has brought so far; None if nothing was ever said of it."""
-    found: int | None = work.execute(select(func.sum(movements.c.points)).where(movements.c.about == about)).scalar()
-    return found
+def _of(work: Work, about: str) -> int:
+    """How many points a purchase has brought so far."""
+    return int(work.execute(select(func.sum(movements.c.points)).where(movements.c.about == about)).scalar() or 0)
+
+
+def _taker(work: Work, about: str) -> str:
+    """The command that took the points of a purchase back, if they were not given back since; "" if there is none."""
+    rows = work.execute(select(movements.c.kind, movements.c.command_id).where(movements.c.about == about).order_by(movements.c.id))
+    last = [row for row in rows if row.kind in ("taken_back", "restored")][-1:]
+    return last[0].command_id if last and last[0].kind == "taken_back" else ""
 
 
 def _balance(work: Work, customer_id: str) -> int:
     return int(work.execute(select(accounts.c.balance).where(accounts.c.customer_id == customer_id)).scalar() or 0)
 
 
-def _move(work: Work, customer_id: str, about: str, kind: str, points: int) -> None:
+def _move(work: Work, customer_id: str, about: str, kind: str, points: int, command_id: str = "") -> None:
+    """`command_id`: of whom it is done in the name; else of the command at hand."""
     values: dict[str, Any] = {"customer_id": customer_id, "about": about, "kind": kind, "points": points}
-    work.execute(insert(movements), {**values, "command_id": work.command_id})
+    work.execute(insert(movements), {**values, "command_id": command_id or work.command_id})
     account = change(accounts).where(accounts.c.customer_id == customer_id)
     if work.execute(account.values(balance=accounts.c.balance + points)).rowcount == 0:
         work.execute(insert(accounts), {"customer_id": customer_id, "balance": points})

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
-from saga import Store
+from saga import Store, Work
 from saga.testing import Bench, Case
 from services.chain.cashier import CLOSED_LATER, DECLINED, cashier, entries
 from services.chain.cashier import TABLES as CASHIER
 from services.chain.loyalty.points import TABLES as LOYALTY
-from services.chain.loyalty.points import accounts, loyalty, movements
+from services.chain.loyalty.points import accounts, grant, loyalty, movements, restore, take_back
 from services.chain.loyalty.saga import loyalty_points, points_back, reward
 from services.chain.purchases import TABLES as PURCHASES
 from services.chain.purchases import purchases, purchases_made
@@ -29,6 +30,7 @@ from topics.chain import (
     RefundOpened,
     RefundVerdict,
     RefundWanted,
+    RestorePoints,
     RewardWanted,
     TakePointsBack,
 )
@@ -159,6 +161,25 @@ def test_points_that_are_taken_back_before_they_were_granted_are_never_granted()
         assert len(bench.commands(GrantPoints)) == 1
         with store.read() as connection:
             assert connection.execute(select(accounts.c.balance)).scalars().all() == [0]
+
+
+@pytest.mark.parametrize("order", ["take grant restore", "take restore grant", "grant take restore", "take grant restore take"])
+def test_whichever_was_first_what_is_undone_leaves_the_points_that_the_purchase_brings(tmp_path: Path, order: str) -> None:
+    """One key keeps its order, so a grant that comes late is one that failed at first, and was tried again."""
+    store = Store(f"sqlite:///{tmp_path / 'loyalty.db'}", tables=LOYALTY)
+    handlers: dict[str, Callable[[Work], object]] = {
+        "grant": lambda work: grant(GrantPoints(purchase_id="p-1", customer_id="ada", total=4250), work),
+        "take": lambda work: take_back(TakePointsBack(purchase_id="p-1", customer_id="ada"), work),
+        "restore": lambda work: restore(RestorePoints(purchase_id="p-1"), work),
+    }
+    with store.begin() as connection:
+        for number, what in enumerate(order.split()):
+            id = "take" if what == "take" and number < 2 else f"{what} {number}"
+            handlers[what](Work(id, "take" if what == "restore" else "", "execute", 1, "p-1", "i", "", connection=connection))
+        balance = connection.execute(select(accounts.c.balance)).scalar_one()
+        moved = [points for points in connection.execute(select(movements.c.points)).scalars() if points]
+    store.close()
+    assert balance == sum(moved) == (0 if order.endswith("take") else 42)
 
 
 def test_whatever_crashes_points_and_money_move_once(play: Play) -> None:
