@@ -29,7 +29,7 @@ UNDONE = (Kind.NAMELESS, Kind.DEBTOR)
 
 @dataclass(frozen=True)
 class Books:
-    """All that is left. `counted`: the table of insights; the others are rows of tables."""
+    """All that is left. `counted`: the table of insights, by partition and change; the others are rows of tables."""
 
     changes: Sequence[Any]
     entries: Sequence[Any]
@@ -47,7 +47,7 @@ def read_books(changelog: Mapping[str, bytes], sagas: Sequence[Instance], watche
         entries=_rows("billing", BILLING, entries),
         crm=_rows("crm", CRM, crm_changes),
         left_out=_rows("crm", CRM, left_out),
-        counted={key.partition("/")[2]: Row.decode(raw) for key, raw in changelog.items()},
+        counted={key: Row.decode(raw) for key, raw in changelog.items()},
         sagas={state.key: state for state in sagas},
         watches={state.key: state for state in watches},
     )
@@ -129,16 +129,23 @@ def _agree(books: Books, asked: Sequence[ChangeAsked]) -> Finding:
         "customer": {(row.change_id, row.plan) for row in books.changes if row.stands},
         "billing": {(row.change_id, row.plan) for row in books.entries if row.kind == "updated" and row.change_id not in reverted},
         "crm": {(row.change_id, row.plan) for row in books.crm if row.stands},
-        "insights": {(change, row.plan) for change, row in books.counted.items() if row.stands},
+        "insights": {(_change(key), row.plan) for key, row in books.counted.items() if row.stands},
     }
     completed = {(each.change_id, each.plan) for each in asked if _phase(books, each.change_id) is Phase.COMPLETED}
     off = []
     for name, there in stands.items():
         off += [f"{change} completed, but does not stand in {name} with {plan}" for change, plan in sorted(completed - there)]
         off += [f"{change} stands in {name} with {plan}, which did not complete" for change, plan in sorted(there - completed)]
-    unheard = {each.change_id for each in asked} - books.counted.keys()
+    times = Counter(map(_change, books.counted))
+    off += [f"insights has {change} in {count} partitions" for change, count in times.items() if count > 1]
+    unheard = {each.change_id for each in asked} - times.keys()
     off += [f"insights has never heard of {change}" for change in sorted(unheard)]
     return Finding(f"{len(completed)} changes stand in four books: {', '.join(stands)}", off + _none(completed, "completed"))
+
+
+def _change(key: str) -> str:
+    """Of a row of insights: its key is <partition>/<change>."""
+    return key.partition("/")[2]
 
 
 def _phase(books: Books, change_id: str) -> Phase | None:

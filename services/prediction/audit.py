@@ -50,8 +50,8 @@ class Books:
     reviews: dict[str, tuple[str, Review]]
     history: list[Promoted]
     predictions: list[Predicted]
-    prepared: set[str]  # the runs whose data is there
-    models: set[str]  # the runs whose model is there
+    prepared: set[str]  # the runs whose data is there; of a file that is none, its name
+    models: set[str]  # the runs whose model is there; the same
 
 
 def read_books(runs: Iterable[tuple[str, Prediction]], reviews: Iterable[tuple[str, Review]], ask: Ask = ask) -> Books:
@@ -192,6 +192,7 @@ def _nothing_left(books: Books) -> Finding:
     undone = {run_id for run_id, (outcome, _) in books.runs.items() if outcome == COMPENSATED}
     off = [f"the data of {run_id} is left" for run_id in sorted(books.prepared & undone)]
     off += [f"the model of {run_id} is left" for run_id in sorted(books.models & undone)]
+    off += [f"{name} is no file of a run" for name in sorted((books.prepared | books.models) - books.runs.keys())]
     off += [f"the model of {run_id} is gone" for run_id in sorted(books.runs.keys() - undone - books.models)]
     off += [f"{run_id} was undone, but has predictions" for run_id in sorted({row.run_id for row in books.predictions} & undone)]
     off += [f"{run_id} was undone, but is reviewed" for run_id in sorted(books.reviews.keys() & undone)]

@@ -237,7 +237,9 @@ class Example(ABC):
         (crew.folder / "env").write_text("\n".join(lines) + "\n", encoding="utf-8")
         print(
             f"\nEverything is still up, on {log_of(crew)}. In a shell, in this folder:\n  . {shown(crew.folder)}/env\n"
-            f"  saga list --state all\n  saga graph …\n  saga map --app {cls.app}\n"
+            f"  saga list --state all --app {cls.app}\n"
+            f"  saga graph {find_app(cls.app, ROOT).sagas[0].name} --app {cls.app}\n"
+            f"  saga map --app {cls.app}\n"
             f"To stop it and remove it:\n  python -m services.{cls.name}.demo --stop"
         )
 

@@ -70,6 +70,7 @@ def _innermost(error: BaseException) -> BaseException:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One demo at a time beside each other in a folder: that one is locked. Raises DemoFailed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     above = os.open(folder.parent, os.O_RDONLY)
     try:
         fcntl.flock(above, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,7 +11,7 @@ import gzip
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import MetaData
@@ -43,8 +43,8 @@ class Story(NamedTuple):
     """A command, what undoes it, and the file that it leaves."""
 
     participant: Participant
-    do: Command[object]
-    undo: Command[object]
+    do: Command[Any]
+    undo: Command[Any]
     file: Path
     tables: MetaData | None = None
 
@@ -92,7 +92,8 @@ STORIES = [a_part_is_collected, a_batch_is_cleaned, data_is_prepared, a_model_is
 def test_what_was_undone_is_undone_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, story: Callable[[], Story]) -> None:
     monkeypatch.setenv("EXAMPLE_DATA", str(tmp_path))
     told = story()
-    flush, lost = Inbox.flush, []
+    flush = Inbox.flush
+    lost: list[Path] = []
 
     def lose_the_first(self: Inbox) -> None:
         if not told.file.exists() and not lost:  # the compensation has removed it; a kill -9 here is the same

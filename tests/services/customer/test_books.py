@@ -129,7 +129,7 @@ def books() -> Books:
         sagas[key] = state(key, Phase.COMPLETED if fine else Phase.COMPENSATED, int(late))
         if not fine:
             watches[key] = state(key, Phase.COMPLETED)
-    counted = {row.change_id: Row(0, row.plan, row.stands) for row in kept}
+    counted = {f"{number % 4}/{row.change_id}": Row(0, row.plan, row.stands) for number, row in enumerate(kept)}
     return Books(kept, entries, kept, out, counted, sagas, watches)
 
 
@@ -164,6 +164,9 @@ BREAK: dict[str, Callable[[Books], Books]] = {
     "another plan in the CRM": lambda b: replace(b, crm=[b.crm[0]._replace(plan="other"), *b.crm[1:]]),
     "a change that insights never heard of": lambda b: replace(b, counted=dict(list(b.counted.items())[1:])),
     "a change that insights counts though it was withdrawn": lambda b: replace(b, counted=all_counted(b.counted)),
+    "a change that insights has in two partitions": lambda b: replace(
+        b, counted={**b.counted, **{f"9{key}": row for key, row in list(b.counted.items())[:1]}}
+    ),
     "a saga that is lost": lambda b: replace(b, sagas=dict(list(b.sagas.items())[1:])),
     "a saga without an outcome": lambda b: replace(b, sagas={**b.sagas, "regular-000-1": state("regular-000-1", Phase.RUNNING)}),
     "nothing was missed": lambda b: replace(b, sagas={k: state(k, s.phase) for k, s in b.sagas.items()}),

@@ -156,8 +156,9 @@ def test_what_an_earlier_try_may_have_written_is_no_refusal(at: Lab, monkeypatch
         path = files.staged("clinic-1", 1, part.number)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join([HEADING, *at.made[1].parts[part.number]]))
-    patched, died = importlib.import_module("services.pipeline.cleaner"), []
+    patched = importlib.import_module("services.pipeline.cleaner")
     write_whole = patched.write_whole
+    died: list[Path] = []
 
     def write_and_be_killed(path: Path, write: Callable[[Path], object]) -> None:
         write_whole(path, write)

@@ -196,6 +196,10 @@ def data_left(b: Books) -> None:
     b.prepared.add("impossible")
 
 
+def a_draft_that_nobody_removed(b: Books) -> None:
+    b.models.add(files.model("worse").with_suffix(".joblib.draft").stem)
+
+
 def a_run_without_outcome(b: Books) -> None:
     b.runs["worse"] = ("parked", b.runs["worse"][1])
 
@@ -205,6 +209,7 @@ BREAKS: list[Callable[[Books], None]] = [
     a_model_still_on_trial,
     a_promotion_forgotten,
     a_score_that_is_not_the_models,
+    a_draft_that_nobody_removed,
     a_sample_predicted_twice,
     a_sample_forgotten,
     a_prediction_changed,
