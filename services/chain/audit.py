@@ -19,7 +19,7 @@ from services.chain.purchases import TABLES as PURCHASES
 from services.chain.purchases import purchases_made
 from services.chain.shoppers import Kind, Shoppers, kind_of
 from services.stage.example import database
-from services.stage.findings import Finding
+from services.stage.findings import Finding, counted
 
 SAGAS = ("purchase", "loyalty", "reward", "refund", "points-back")
 
@@ -73,7 +73,9 @@ def _bought(books: Books, wanted: Shoppers) -> Finding:
     off = [f"{key} was bought, but is not in the book" for key in sorted(should - there)]
     off += [f"{key} is in the book, but was not bought" for key in sorted(there - should)]
     declined = _keys(books, "purchase", Phase.COMPENSATED)
-    return Finding(f"{len(there)} purchases, and {len(declined)} on cards that were declined", off + _none(there, "bought"))
+    return Finding(
+        f"{counted(len(there), 'purchase')}, and {len(declined)} on cards that were declined", off + _none(there, "bought")
+    )
 
 
 def _refunded(books: Books, wanted: Shoppers) -> Finding:
@@ -85,7 +87,8 @@ def _refunded(books: Books, wanted: Shoppers) -> Finding:
     off += [f"{row.purchase_id} is {row.status}" for row in books.purchases if row.status not in ("confirmed", "refunded")]
     turned = _keys(books, "refund", Phase.COMPENSATED)
     return Finding(
-        f"{len(there)} refunds, and {len(turned)} that turned back", off + _none(there, "refunded") + _none(turned, "turned back")
+        f"{counted(len(there), 'refund')}, and {len(turned)} that turned back",
+        off + _none(there, "refunded") + _none(turned, "turned back"),
     )
 
 
@@ -94,7 +97,9 @@ def _chained(books: Books) -> Finding:
     bought, granted = _keys(books, "purchase", Phase.COMPLETED), _keys(books, "loyalty", Phase.COMPLETED)
     off = [f"{key} was bought, and loyalty has not heard of it" for key in sorted(bought - granted)]
     off += [f"loyalty granted points for {key}, which was not bought" for key in sorted(granted - bought)]
-    return Finding(f"{len(granted)} purchases led to a saga of loyalty's, and no other did", off + _none(granted, "granted"))
+    return Finding(
+        f"{counted(len(granted), 'purchase')} led to a saga of loyalty's, and no other did", off + _none(granted, "granted")
+    )
 
 
 def _once(books: Books) -> Finding:
@@ -102,7 +107,7 @@ def _once(books: Books) -> Finding:
     points = Counter((row.about, row.kind) for row in books.movements if row.points)
     money = Counter((row.purchase_id, row.kind) for row in books.entries)
     off = [f"{about} was {kind} {count} times" for (about, kind), count in (points + money).items() if count > 1]
-    return Finding(f"{len(books.movements)} movements of points and {len(books.entries)} of money, each once", off)
+    return Finding(f"{counted(len(books.movements), 'movement')} of points and {len(books.entries)} of money, each once", off)
 
 
 def _points(books: Books) -> Finding:

@@ -14,7 +14,7 @@ from services.chain.loyalty.saga import loyalty_points, reward
 from services.chain.saga import purchase, refund
 from services.chain.shoppers import Kind, Shoppers, kind_of, shoppers
 from services.stage.example import Example, main
-from services.stage.findings import Finding
+from services.stage.findings import Finding, counted
 from topics.chain import RefundVerdict, RewardWanted
 
 
@@ -44,7 +44,7 @@ class Chain(Example):
         await self._refunds()
 
     async def _refunds(self) -> None:
-        self.say(f"{len(self.wanted.refunds)} refunds are wanted; each waits for somebody in support")
+        self.say(f"refunds are wanted for {counted(len(self.wanted.refunds), 'purchase')}; each waits for somebody in support")
         for each in self.wanted.refunds:
             await self.start(each)
         open_: list[str] = []

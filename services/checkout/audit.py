@@ -24,7 +24,7 @@ from services.checkout.mail import mail_name
 from services.checkout.numbers import Row, count
 from services.checkout.saga import checkout
 from services.checkout.settings import SETTINGS
-from services.stage.findings import Finding, render
+from services.stage.findings import Finding, counted, render
 from topics.values import Money
 
 
@@ -54,7 +54,7 @@ def _orders(books: Books, outcomes: dict[str, str]) -> Iterable[Finding]:
     done, undone = count[Phase.COMPLETED], count[Phase.COMPENSATED]
     without = len(placed) - done - undone
     numbers = f"{done} completed, {undone} compensated, {count['parked']} parked, orders without outcome: {without}"
-    yield Finding(f"{len(placed)} orders placed: {numbers}", off)
+    yield Finding(f"{counted(len(placed), 'order')} placed: {numbers}", off)
     off = [f"the journal has a checkout of {key}, which nobody placed" for key in sorted(outcomes.keys() - placed.keys())]
     for instance in books.instances:
         expected = set() if instance.live else {f"saga.{instance.phase}.v1"}
@@ -94,7 +94,7 @@ def _money(books: Books, outcomes: dict[str, str]) -> Iterable[Finding]:
     ours = Counter((e.gateway_id, e.amount_minor if e.kind == "taken" else -e.amount_minor) for e in books.entries)
     off = [f"{id} over {amount} is in the gateway's books only" for id, amount in theirs - ours]
     off += [f"{id} over {amount} is in the payment service's books only" for id, amount in ours - theirs]
-    yield Finding(f"{len(captured)} charges and {len(books.refunds)} refunds, each in both books", off)
+    yield Finding(f"{counted(len(captured), 'charge')} and {counted(len(books.refunds), 'refund')}, each in both books", off)
 
 
 def _stock(books: Books, _: dict[str, str]) -> Iterable[Finding]:
@@ -117,7 +117,7 @@ def _parcels(books: Books, _: dict[str, str]) -> Iterable[Finding]:
     theirs, ours = ({(row["key"], row["tracking"]) for row in booked}, {(row.command_id, row.tracking) for row in books.shipments})
     off = [f"{tracking} of {key} is in the carrier's books only" for key, tracking in sorted(theirs - ours)]
     off += [f"{tracking} of {key} is in the shipping service's books only" for key, tracking in sorted(ours - theirs)]
-    yield Finding(f"{len(booked)} parcels booked, each in both books", off)
+    yield Finding(f"{counted(len(booked), 'parcel')} booked, each in both books", off)
 
 
 def _twice(books: Books, _: dict[str, str]) -> Iterable[Finding]:
@@ -131,7 +131,7 @@ def _twice(books: Books, _: dict[str, str]) -> Iterable[Finding]:
     effects += [("charge of", row["reference"]) for row in books.charges if row["status"] == "captured"]
     effects += [("refund of", row["charge_key"]) for row in books.refunds]
     off = [f"{' '.join(effect)}: {count} times" for effect, count in Counter(effects).items() if count > 1]
-    yield Finding(f"{len(effects)} effects looked at, done twice: {len(off)}", off)
+    yield Finding(f"{counted(len(effects), 'effect')} looked at, done twice: {len(off)}", off)
 
 
 def _nets(books: Books, outcomes: dict[str, str]) -> Iterable[Finding]:
@@ -152,7 +152,7 @@ def _nets(books: Books, outcomes: dict[str, str]) -> Iterable[Finding]:
             if is_left != should:
                 off.append(f"order {order_id}: left {is_left or 'nothing'}, should be {should or 'nothing'}")
         said = "each paid, taken and shipped once" if phase is Phase.COMPLETED else "of each nothing is left"
-        yield Finding(f"{len(concerned)} {phase} orders: {said}", off)
+        yield Finding(f"{counted(len(concerned), f'{phase} order')}: {said}", off)
 
 
 def _due(books: Books) -> dict[str, dict[str, int]]:
@@ -173,7 +173,10 @@ def _letters(books: Books, _: dict[str, str]) -> Iterable[Finding]:
     ]
     off += [f"{id}: the customer got {kind}, but the journal knows no such outcome" for id, kind in sent.items() if id not in due]
     count = Counter(row.kind for row in books.mails)
-    yield Finding(f"{count['tracking']} tracking mails, {count['apology']} apologies: one for each outcome", off)
+    yield Finding(
+        f"{counted(count['tracking'], 'tracking mail')}, {counted(count['apology'], 'apology', 'apologies')}: one for each outcome",
+        off,
+    )
 
 
 _LETTERS = {Phase.COMPLETED: "tracking", Phase.COMPENSATED: "apology"}
@@ -192,7 +195,7 @@ def _mail_drop(books: Books, _: dict[str, str]) -> Iterable[Finding]:
     for name in noted.keys() & books.files.keys():
         if not (books.files[name] == noted[name] and mail_name(noted[name]) == name):
             off.append(f"{name} was written for {books.files[name]!r}, but stands for {noted[name]!r}")
-    yield Finding(f"{len(books.files)} mails in the mail drop, one for each outcome", off)
+    yield Finding(f"{counted(len(books.files), 'mail')} in the mail drop, one for each outcome", off)
 
 
 def _counted(books: Books, _: dict[str, str]) -> Iterable[Finding]:

@@ -21,7 +21,7 @@ from services.customer.customer import TABLES as CUSTOMER
 from services.customer.customer import changes
 from services.customer.people import Kind, kind_of
 from services.stage.example import database
-from services.stage.findings import Finding
+from services.stage.findings import Finding, counted
 from topics.customer import ChangeAsked
 
 UNDONE = (Kind.NAMELESS, Kind.DEBTOR)
@@ -74,9 +74,11 @@ def _outcomes(books: Books, asked: Sequence[ChangeAsked]) -> Finding:
             wanted = Phase.COMPENSATED
         if state is None or state.phase is not wanted:
             off.append(f"{each.change_id} is {state.phase if state else 'not known'}, it should be {wanted}")
-    counted = Counter(str(state.phase) for state in books.sagas.values())
-    told = ", ".join(f"{count} {phase}" for phase, count in sorted(counted.items()))
-    return Finding(f"{len(asked)} changes asked for, each has its outcome: {told}", off if asked else ["nothing was asked for"])
+    phases = Counter(str(state.phase) for state in books.sagas.values())
+    told = ", ".join(f"{count} {phase}" for phase, count in sorted(phases.items()))
+    return Finding(
+        f"{counted(len(asked), 'change')} asked for, each has its outcome: {told}", off if asked else ["nothing was asked for"]
+    )
 
 
 def _made_good(books: Books) -> Finding:
@@ -104,7 +106,10 @@ def _undone(books: Books) -> Finding:
         watch = books.watches.get(key)
         if watch is None or watch.phase is not Phase.COMPLETED:
             off.append(f"{key} is withdrawn, and its watch is {watch.phase if watch else 'not there'}")
-    return Finding(f"{len(undone)} withdrawn, and heard of by all: {len(books.watches)} watches", off or _none(undone, "withdrawn"))
+    return Finding(
+        f"{len(undone)} withdrawn, and heard of by all: {counted(len(books.watches), 'watch', 'watches')}",
+        off or _none(undone, "withdrawn"),
+    )
 
 
 def _compensated(books: Books) -> set[str]:
@@ -119,7 +124,7 @@ def _billed_once(books: Books) -> Finding:
     off += [f"{change} was reverted, but never updated" for change, kind in times if kind == "reverted" and change not in updated]
     reverted = sum(row.kind == "reverted" for row in books.entries)
     off += _none(reverted, "reverted")
-    return Finding(f"{len(books.entries) - reverted} prices changed and {reverted} changed back, each once", off)
+    return Finding(f"{counted(len(books.entries) - reverted, 'price')} changed and {reverted} changed back, each once", off)
 
 
 def _agree(books: Books, asked: Sequence[ChangeAsked]) -> Finding:
@@ -140,7 +145,7 @@ def _agree(books: Books, asked: Sequence[ChangeAsked]) -> Finding:
     off += [f"insights has {change} in {count} partitions" for change, count in times.items() if count > 1]
     unheard = {each.change_id for each in asked} - times.keys()
     off += [f"insights has never heard of {change}" for change in sorted(unheard)]
-    return Finding(f"{len(completed)} changes stand in four books: {', '.join(stands)}", off + _none(completed, "completed"))
+    return Finding(f"{counted(len(completed), 'change')} in four books: {', '.join(stands)}", off + _none(completed, "completed"))
 
 
 def _change(key: str) -> str:

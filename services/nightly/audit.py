@@ -1,4 +1,4 @@
-"""The audit of the nightly report: the journal, the books of five services, the files of the press and the mail drop say the same.
+"""The audit of the nightly report: the journal, the books of four services, the files of the press and the mail drop say the same.
 
 Every sale is in the till as it was sold, and in one report. The numbers of a report are added up here once more, from its sales alone; they
 are what the journal says, what is printed, and what somebody was woken for. Only what a hand is known to have taken may be off.

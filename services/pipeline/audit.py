@@ -20,7 +20,7 @@ from services.pipeline import files
 from services.pipeline.clinics import FLAKY_TIMES, Delivery
 from services.pipeline.saga import Batch
 from services.stage.books import Ask, ask
-from services.stage.findings import Finding
+from services.stage.findings import Finding, counted
 
 COMPLETED, COMPENSATED = "completed", "compensated"
 Place = tuple[str, int, int, int]  # batch, run, part, line
@@ -97,7 +97,10 @@ def _outcomes(books: Books, made: list[Delivery]) -> Finding:
     if not count[COMPLETED] or not count[COMPENSATED]:
         off.append("none was completed, or none compensated: this proves nothing")
     numbers = f"{count[COMPLETED]} completed, {count[COMPENSATED]} compensated"
-    return Finding(f"{len(made)} batches in {len(books.batches)} runs: {numbers}, as their damage wants it", off)
+    return Finding(
+        f"{counted(len(made), 'batch', 'batches')} in {counted(len(books.batches), 'run')}: {numbers}, as their damage wants it",
+        off,
+    )
 
 
 def _loaded(books: Books, made: list[Delivery], truth: tuple[tuple[str, ...], ...]) -> Finding:
@@ -132,7 +135,7 @@ def _once(books: Books) -> Finding:
     if rows - replaced != len(books.measurements):
         off.append(f"{rows} loaded − {replaced} replaced is not {len(books.measurements)}")
     again = sum(run > 1 for _, _, run, *_ in loaded)
-    said = f"{len(loaded)} loads ({again} of them of a stage that was run again)"
+    said = f"{counted(len(loaded), 'load')} ({again} of them of a stage that was run again)"
     return Finding(f"{said}: {rows} rows loaded − {replaced} replaced, loaded twice: {sum(n > 1 for n in count.values())}", off)
 
 
@@ -146,7 +149,7 @@ def _quarantined(books: Books) -> Finding:
     off += [f"line {line} of part {part} of {b}, run {r}, was set aside without reason" for b, r, part, line in sorted(found - due)]
     kinds = Counter(books.damage[batch, 0, part, line][1] for batch, _, part, line in due)
     numbers = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return Finding(f"{len(found)} rows in quarantine ({numbers}), as they were damaged", off)
+    return Finding(f"{counted(len(found), 'row')} in quarantine ({numbers}), as they were damaged", off)
 
 
 def _reported(books: Books) -> Finding:
@@ -159,7 +162,7 @@ def _reported(books: Books) -> Finding:
         if told["loaded"] != rows or bad != {place for place in books.quarantine if place[:2] == (batch_id, run)}:
             off.append(f"the report of {batch_id}, run {run}, does not say what is in the warehouse and in quarantine: {told}")
     off += [f"{b}, run {r}, was reported, but not completed" for b, r in books.reports if (b, r) not in _completed(books)]
-    return Finding(f"{len(books.reports)} reports to the clinics, one for each run that was loaded", off)
+    return Finding(f"{counted(len(books.reports), 'report')} to the clinics, one for each run that was loaded", off)
 
 
 def _computed(books: Books) -> Finding:
@@ -170,7 +173,7 @@ def _computed(books: Books) -> Finding:
     ]
     if sorted((row[0], row[1]) for row in books.figures) != sorted(_last_runs(books)):
         off.append("there are not figures for exactly the batches that are loaded")
-    return Finding(f"figures of {len(books.figures)} batches, computed again by DuckDB", off)
+    return Finding(f"figures of {counted(len(books.figures), 'batch', 'batches')}, computed again by DuckDB", off)
 
 
 def _stored(books: Books) -> Finding:
@@ -181,7 +184,7 @@ def _stored(books: Books) -> Finding:
         if sorted(books.parquet.get((b, r), [])) != p
     ]
     off += [f"{b}, run {r}: a Parquet file of what is not in the warehouse" for b, r in books.parquet if (b, r) not in there]
-    return Finding(f"{len(books.parquet)} Parquet files, the same patients as in DuckDB", off)
+    return Finding(f"{counted(len(books.parquet), 'Parquet file')}, the same patients as in DuckDB", off)
 
 
 def _nothing_left(books: Books) -> Finding:
@@ -193,7 +196,7 @@ def _nothing_left(books: Books) -> Finding:
         f"{row[1]}, run {row[2]}: rows are in the warehouse" for row in books.loads if row[3] == "loaded" and row[1:3] in undone
     ]
     off += [f"{path} is a draft that nobody removed" for path in books.left if path.suffix == ".draft"]
-    return Finding(f"{len(undone)} batches compensated: nothing is left of them", off)
+    return Finding(f"{counted(len(undone), 'batch', 'batches')} compensated: nothing is left of them", off)
 
 
 def _patience(books: Books, made: list[Delivery]) -> Finding:

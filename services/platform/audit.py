@@ -21,7 +21,7 @@ from services.platform.registry import Release, State, What, history, processes,
 from services.platform.sizing import FEWEST
 from services.platform.supervisor import PROGRAM
 from services.stage.example import database
-from services.stage.findings import Finding
+from services.stage.findings import Finding, counted
 
 SAGAS = ("rollout", "restart", "scale")
 ACCEPTED = "accepted-jobs.txt"
@@ -62,8 +62,8 @@ async def audit(data: Path) -> list[Finding]:
 
 def outcomes(told: Sequence[Instance]) -> Finding:
     open_ = [f"{state.saga} {state.key} is {'parked' if state.parked else state.phase}" for state in told if state.live]
-    counted = Counter(state.saga for state in told)
-    shown = ", ".join(f"{count} {saga}" for saga, count in sorted(counted.items()))
+    sagas = Counter(state.saga for state in told)
+    shown = ", ".join(counted(count, saga) for saga, count in sorted(sagas.items()))
     return Finding(f"{shown}, without an outcome: {len(open_)}", open_ or _none(told))
 
 
@@ -71,10 +71,10 @@ def runs_as_wanted(rows: Sequence[Row[Any]], runs: Sequence[Running]) -> Finding
     """What should run runs, each once, in its version; and nothing else does."""
     should = {Running(row.version, row.name, row.pid) for row in rows}
     off = [f"{row.name} {row.version} is {row.state}" for row in rows if row.state != State.UP]
-    off += [f"{name} {version} runs {count} times" for (version, name), count in _twice(runs)]
+    off += [f"{name} {version} runs {counted(count, 'time')}" for (version, name), count in _twice(runs)]
     off += [f"{one.name} {one.version} should run as {one.pid}" for one in sorted(should.difference(runs))]
     off += [f"{one.name} {one.version} runs as {one.pid}, and should not" for one in sorted(set(runs) - should)]
-    return Finding(f"{len(runs)} processes run, as {len(rows)} should", off or _none(runs))
+    return Finding(f"{counted(len(runs), 'process', 'processes')} running, as {len(rows)} should", off or _none(runs))
 
 
 def versions(rollouts: Sequence[Instance], states: Sequence[Row[Any]], rows: Sequence[Row[Any]]) -> Finding:
@@ -104,7 +104,7 @@ def never_twice(events: Sequence[Row[Any]]) -> Finding:
             if before.what == after.what == What.STARTED
         ]
     starts = sum(event.what == What.STARTED for event in events)
-    return Finding(f"{starts} times a process was started, while it ran: {len(off)}", off or _none(starts))
+    return Finding(f"{counted(starts, 'time')} a process was started, while it ran: {len(off)}", off or _none(starts))
 
 
 def came_back(events: Sequence[Row[Any]], restarts: Sequence[Instance]) -> Finding:
@@ -117,7 +117,7 @@ def came_back(events: Sequence[Row[Any]], restarts: Sequence[Instance]) -> Findi
         deaths, again = deaths + len(died), again + sum(what == What.STARTED for what in after)
         should = {f"{name}.{version}.{number}" for number in range(1, len(died) + 1)}
         off += [f"nothing was done about the death {key}" for key in sorted(should - {state.key for state in restarts})]
-    return Finding(f"{deaths} deaths, {again} times started again", off or _none(again))
+    return Finding(f"{counted(deaths, 'death')}, {counted(again, 'time')} started again", off or _none(again))
 
 
 def scaled(events: Sequence[Row[Any]], rows: Sequence[Row[Any]], scales: Sequence[Instance]) -> Finding:
@@ -134,15 +134,15 @@ def scaled(events: Sequence[Row[Any]], rows: Sequence[Row[Any]], scales: Sequenc
     off = [] if now == FEWEST else [f"{now} workers, though nothing waits"]
     off += [] if most > FEWEST else ["never more workers than the fewest"]
     completed = sum(state.phase == "completed" for state in scales)
-    return Finding(f"{completed} times scaled: up to {most} workers, now {now}", off or _none(completed))
+    return Finding(f"{counted(completed, 'time')} scaled: up to {counted(most, 'worker')}, now {now}", off or _none(completed))
 
 
 def jobs_once(accepted: Sequence[str], effects: Sequence[Effect]) -> Finding:
-    counted = Counter(effect.job for effect in effects)
-    off = [f"{job} was accepted and never done" for job in accepted if job not in counted]
-    off += [f"{job} was done {count} times" for job, count in counted.items() if count > 1]
-    twice = sum(count > 1 for count in counted.values())
-    return Finding(f"{len(accepted)} jobs accepted, {len(counted)} done, done twice: {twice}", off or _none(accepted))
+    times = Counter(effect.job for effect in effects)
+    off = [f"{job} was accepted and never done" for job in accepted if job not in times]
+    off += [f"{job} was done {count} times" for job, count in times.items() if count > 1]
+    twice = sum(count > 1 for count in times.values())
+    return Finding(f"{counted(len(accepted), 'job')} accepted, {len(times)} done, done twice: {twice}", off or _none(accepted))
 
 
 def went_on(rollouts: Sequence[Instance], effects: Sequence[Effect]) -> Finding:
@@ -154,7 +154,7 @@ def went_on(rollouts: Sequence[Instance], effects: Sequence[Effect]) -> Finding:
         counts.append(len(during))
         off += [] if during else [f"no job was done during the rollout of {state.key}"]
     gap = max((after.at - before.at for before, after in pairwise(effects)), default=0.0)
-    shown = f"{sum(counts)} jobs done while a release failed; the longest time without one, on the whole: {gap:.1f} s"
+    shown = f"{counted(sum(counts), 'job')} done while a release failed; the longest time without one, on the whole: {gap:.1f} s"
     return Finding(shown, off or _none(failed))
 
 

@@ -16,7 +16,7 @@ from services.prediction.saga import Prediction, Review
 from services.prediction.samples import CHECK, samples
 from services.prediction.trainer import TOLERANCE, load
 from services.stage.books import Ask, ask
-from services.stage.findings import Finding
+from services.stage.findings import Finding, counted
 
 COMPLETED, COMPENSATED = "completed", "compensated"
 
@@ -90,8 +90,8 @@ def _outcomes(books: Books, due: dict[str, str]) -> Finding:
     count = Counter(found.values())
     if not count[COMPLETED] or not count[COMPENSATED] or not books.reviews:
         off.append("none was completed, none compensated, or none reviewed: this proves nothing")
-    numbers = f"{count[COMPLETED]} completed, {count[COMPENSATED]} compensated; {len(books.reviews)} reviews"
-    return Finding(f"{len(found)} models asked for: {numbers}", off)
+    numbers = f"{count[COMPLETED]} completed, {count[COMPENSATED]} compensated; {counted(len(books.reviews), 'review')}"
+    return Finding(f"{counted(len(found), 'model')} asked for: {numbers}", off)
 
 
 def _registry(books: Books) -> Finding:
@@ -117,7 +117,7 @@ def _registry(books: Books) -> Finding:
     back = sum(row.state == "rolled back" for row in books.history)
     if not current or not back:
         off.append("no model is current, or none was rolled back: this proves nothing")
-    numbers = f"{len(books.history)} models promoted, {back} rolled back"
+    numbers = f"{counted(len(books.history), 'model')} promoted, {back} rolled back"
     return Finding(f"{numbers}; current is {current}, which scores {scores[current]:.3f}", off)
 
 
@@ -149,7 +149,8 @@ def _predicted(books: Books) -> Finding:
     commands = len({row.command_id for row in books.predictions})
     if commands != batches or not due:
         off.append(f"{commands} commands predicted {batches} batches")
-    return Finding(f"{len(books.predictions)} predictions in {batches} batches, each once, as its model makes them again", off)
+    numbers = f"{counted(len(books.predictions), 'prediction')} in {counted(batches, 'batch', 'batches')}"
+    return Finding(f"{numbers}, each once, as its model makes them again", off)
 
 
 def _versions(books: Books) -> Finding:
@@ -185,7 +186,9 @@ def _reviewed(books: Books) -> Finding:
     count = Counter(command for row in books.predictions if (command := row.reviewed))
     if len(count) != len(books.reviews):
         off.append(f"{len(count)} verdicts were recorded, of {len(books.reviews)} reviews")
-    return Finding(f"{count.total()} doubtful samples in {len(count)} reviews, each with a pathologist's verdict", off)
+    return Finding(
+        f"{counted(count.total(), 'doubtful sample')} in {counted(len(count), 'review')}, each with a pathologist's verdict", off
+    )
 
 
 def _nothing_left(books: Books) -> Finding:
@@ -197,4 +200,4 @@ def _nothing_left(books: Books) -> Finding:
     off += [f"{run_id} was undone, but has predictions" for run_id in sorted({row.run_id for row in books.predictions} & undone)]
     off += [f"{run_id} was undone, but is reviewed" for run_id in sorted(books.reviews.keys() & undone)]
     off += [f"{row.version} is still on trial" for row in books.history if row.state == "trial"]
-    return Finding(f"{len(undone)} runs compensated: no data, model, prediction or review is left of them", off)
+    return Finding(f"{counted(len(undone), 'run')} compensated: no data, model, prediction or review is left of them", off)

@@ -13,7 +13,7 @@ from services.prediction.audit import COMPENSATED, COMPLETED, audit, read_books
 from services.prediction.saga import Prediction, Review, prediction, review
 from services.prediction.samples import BATCH, FIRST, LAST, samples
 from services.stage.example import Example, main
-from services.stage.findings import Finding
+from services.stage.findings import Finding, counted
 from topics.prediction import Batch, ModelAsked, Verdict
 
 
@@ -44,7 +44,7 @@ class Predictions(Example):
 
     async def _answer(self, doubts: Review) -> None:
         """What a pathologist types."""
-        self.say(f"{doubts.version} doubts {len(doubts.samples)} samples; a pathologist answers")
+        self.say(f"{doubts.version} doubts {counted(len(doubts.samples), 'sample')}; a pathologist answers")
         said = verdict(doubts.samples).model_dump_json()
         who = ("--saga", review.name, "--role", "pathologist", "--why", "seen under the microscope")
         await self.typed("answer", doubts.run_id, "verdict", said, *who)

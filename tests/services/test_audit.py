@@ -33,10 +33,10 @@ from services import app
 from services.checkout import inventory, order, payment, shipping
 from services.checkout.__main__ import DEFINITIONS
 from services.checkout.audit import audit
-from services.checkout.books import Books, read_books, read_databases, read_outcomes
+from services.checkout.books import Books, read_books, read_counted, read_databases, read_outcomes
 from services.checkout.carriers import CARRIERS, Carriers
 from services.checkout.mail import TABLES, Mailer
-from services.checkout.numbers import CHANGELOG, encode_row, row_of
+from services.checkout.numbers import CHANGELOG, Row, encode_row, row_of
 from services.checkout.outcomes import outcome_of
 from services.checkout.settings import Settings
 from services.stage.findings import render
@@ -290,6 +290,19 @@ def test_a_number_that_is_missing_one_too_many_and_one_that_is_wrong_are_found(s
     off = scene.off()
     for id in (good, other, third, "checkout:nobody:x:completed"):
         assert any(what.startswith(f"{id}: analytics has") for what in off), off
+
+
+def test_an_outcome_that_analytics_has_in_two_partitions_is_counted_twice() -> None:
+    async def story() -> list[str]:
+        log = MemoryLog(MemoryBroker())
+        await log.open()
+        await log.create([TopicSpec(CHANGELOG, 2)])
+        row = encode_row(Row(True, 1, "EUR", 100))
+        for partition in (0, 1):
+            await log.publish([Outgoing(TopicPartition(CHANGELOG, partition), Record(f"{partition}/e-1".encode(), row))])
+        return sorted(await read_counted(log, 2))
+
+    assert asyncio.run(story()) == ["1/e-1", "e-1"]
 
 
 def test_without_reactors_nothing_of_theirs_is_looked_for(scene: Scene) -> None:
