@@ -86,7 +86,7 @@ def _till(books: Books, taken: Mapping[str, int]) -> Finding:
     off += [f"{key} over {_euros(minor)} is in the till, and should not be" for key, minor in (found - should).elements()]
     missing = sum(minor for key, minor in taken.items() if key in books.sold)
     return Finding(
-        f"{counted(len(books.till), 'sale')} in the till, of which {_euros(missing)} were taken", off + _none(books.till)
+        f"{counted(len(books.till), 'sale')} in the till, from which {_euros(missing)} were taken", off + _none(books.till)
     )
 
 
@@ -119,11 +119,9 @@ def _printed(books: Books, due: Mapping[str, Numbers]) -> Finding:
     off = [f"{name}, of the report of {should[name]}, is not there" for name in sorted(should.keys() - books.printed.keys())]
     off += [f"{name} is no file of a report" for name in sorted(books.printed.keys() - should.keys())]
     for name in sorted(should.keys() & books.printed.keys()):
-        night = should[name]
-        if name.endswith(".csv") and (shown := list(csv.reader(books.printed[name].splitlines()))[1:]) != [
-            _line(night, due[night])
-        ]:
-            off.append(f"{name} says {shown}, and should say {_line(night, due[night])}")
+        if name.endswith(".csv"):
+            shown, line = list(csv.reader(books.printed[name].splitlines()))[1:], _line(should[name], due[should[name]])
+            off += [f"{name} says {shown}, and should say {line}"] if shown != [line] else []
     return Finding(f"{counted(len(books.printed), 'file')} of the press, with the numbers of these reports", off + _none(should))
 
 
