@@ -25,7 +25,8 @@ class Refused(Exception):
 class Nothing(Exception):
     """Raised by the handler (or the `calls`) of a compensation: there was nothing to undo; of a verify: it never happened.
 
-    The execute command it is about is then closed for ever: should it still come, it is answered `nothing` and not executed.
+    The execute command it is about is then closed for ever: should it still come, it is answered `nothing` and not executed. Where it was
+    done, do not say so only because a first try of this compensation, whose commit was lost, has undone it: that parks the saga.
     """
 
 
