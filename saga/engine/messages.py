@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import re
 from builtins import type as class_of  # `type` is also a keyword of our class statements
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,6 +35,7 @@ REQUESTS = "saga.requests"  # the topic of what is meant for one instance: opera
 MOST_FAULTS = 5  # of one value, told in a line: who mends these sees the others
 
 SERVICE = re.compile(r"[a-z][a-z0-9_-]*")
+Refuses: TypeAlias = "tuple[class_of[Message], ...] | class_of[Message]"
 
 
 class Message(BaseModel):
@@ -46,20 +47,17 @@ class Message(BaseModel):
     __service__: ClassVar[str] = ""
     __where__: ClassVar[str] = ""
 
-    def __init_subclass__(
-        cls, *, type: str = "", service: str = "", refuses: tuple[class_of[Message], ...] = (), **more: Any
-    ) -> None:
+    def __init_subclass__(cls, *, type: str = "", service: str = "", refuses: Refuses = (), **more: Any) -> None:
         super().__init_subclass__(**more)
 
     @classmethod
-    def __pydantic_init_subclass__(
-        cls, *, type: str = "", service: str = "", refuses: tuple[class_of[Message], ...] = (), **more: Any
-    ) -> None:
+    def __pydantic_init_subclass__(cls, *, type: str = "", service: str = "", refuses: Refuses = (), **more: Any) -> None:
         super().__pydantic_init_subclass__(**more)
         if cls.__module__ == __name__ or cls.__pydantic_generic_metadata__["origin"] is not None:
             return  # our own base classes, and Command[Reply] itself
         cls.__where__ = _where()
-        cls._declare(type, service, refuses)
+        # One class needs no tuple; nor does a class statement's keyword tell mypy that it was forgotten.
+        cls._declare(type, service, tuple(refuses) if isinstance(refuses, tuple | list) else (refuses,))
 
     @classmethod
     def _declare(cls, type: str, service: str, refuses: tuple[class_of[Message], ...]) -> None:

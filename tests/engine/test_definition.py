@@ -170,3 +170,9 @@ def test_s02_every_step_is_reachable_and_none_comes_after_itself() -> None:
 
 def test_s02_two_hundred_steps_are_possible() -> None:
     assert len(make({f"s{number}": Part() for number in range(definition.MAX_STEPS)}).saga.steps) == 200
+
+
+def test_one_refusal_needs_no_tuple() -> None:
+    class Lone(messages.Command[parts.Did], service="work", refuses=parts.Declined): ...
+
+    assert Lone.__refusals__ == (parts.Declined,)
