@@ -23,7 +23,7 @@ FormatOption = Annotated[Format, typer.Option("--output", "-o", help="for people
 def settings() -> Config:
     """The settings; a variable that is none is told."""
     config = Config.read()
-    for line in config.unknown:
+    for line in config.remarks:
         messages.print(f"saga: {line}", markup=False)
     return config
 

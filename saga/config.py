@@ -9,14 +9,15 @@ SAGA_HTTP               host:port of /metrics, /healthz and /readyz (127.0.0.1:9
 SAGA_PARTICIPANT_HTTP   the same of a process that runs participants (127.0.0.1:0, any free one; it says which)
 SAGA_LOGS               json or text; empty: text on a terminal, else JSON ("")
 SAGA_LOGS_LEVEL         debug, info, warning or error: the least that is logged (info)
-SAGA_SESSION_SECONDS    after this long without a sign of life a process has lost its partitions (10)
-SAGA_TIMEOUT_SECONDS    how long one answer of the log may take (10)
-SAGA_SNAPSHOT_BYTES     a journal grows by at least this much between snapshots (16 MiB)
-SAGA_SNAPSHOT_SECONDS   … or by this much time, if anything was decided (3600)
-SAGA_HISTORY_DAYS       journal records older than this may be trimmed, up to a snapshot; 0 keeps everything (0)
+SAGA_SESSION_SECONDS    after this long without a sign of life a process has lost its partitions (10); 0.5 to 1800
+SAGA_TIMEOUT_SECONDS    how long one answer of the log may take (10); 0.1 to 3600
+SAGA_SNAPSHOT_BYTES     a journal grows by at least this much between snapshots (16 MiB); 1 to a TiB
+SAGA_SNAPSHOT_SECONDS   … or by this much time, if anything was decided (3600); 1 to a year
+SAGA_HISTORY_DAYS       journal records older than this may be trimmed, up to a snapshot; 0 keeps everything (0); up to a century
 SAGA_SECURITY           JSON of security_protocol, sasl_… and ssl_…, as saga/log/kafka_security.py has them; empty: plain text
 
-Any other SAGA_… is no setting: each process says so in a line as it starts (`Config.unknown`), with the name that was probably meant.
+Any other SAGA_… is no setting: each process says so in a line as it starts (`Config.remarks`), with the name that was probably meant;
+and that SAGA_BOOTSTRAP has no effect where SAGA_LOG names a folder.
 """
 
 from __future__ import annotations
@@ -33,6 +34,15 @@ from saga.errors import Misconfigured
 
 _KINDS = ("", "json", "text")
 _LEVELS = ("debug", "info", "warning", "error")
+# The least and the most of each number. A session of 0 s, say, is over before it begins, and its process would own nothing for ever.
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "session_seconds": (0.5, 1800, "s"),  # Kafka's brokers allow up to half an hour
+    "timeout_seconds": (0.1, 3600, "s"),
+    "snapshot_bytes": (1, 2**40, "bytes"),
+    "snapshot_seconds": (1, 366 * 86_400, "s"),
+    "history_days": (0, 36_525, "days"),
+}
+_NAME = re.compile(r"[A-Za-z0-9._-]*")  # of a topic, on Kafka
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -53,12 +63,19 @@ class Config:
     snapshot_seconds: float = 3600.0
     history_days: float = 0.0
     security: Mapping[str, Any] = field(default_factory=dict)
-    unknown: Sequence[str] = ()  # a sentence for each variable that looks like a setting and is none
+    remarks: Sequence[str] = ()  # a sentence for each variable that has no effect although it looks like a setting
 
     def __post_init__(self) -> None:
         if self.log and not self.log_folder:
             raise Misconfigured(f"SAGA_LOG={self.log!r} is neither empty, for Kafka at SAGA_BOOTSTRAP, nor file:PATH")
 
+        for name, (least, most, unit) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:  # nor is what is no number
+                raise Misconfigured(f"SAGA_{name.upper()}={getattr(self, name)} is not within {least:g} and {most:.16g} {unit}")
+        if not _NAME.fullmatch(self.prefix):
+            raise Misconfigured(f"SAGA_PREFIX={self.prefix!r}: a topic's name has letters, digits, '.', '_' and '-' only")
+        if not self.group.strip():
+            raise Misconfigured(f"SAGA_GROUP={self.group!r} is no name")
         for name, value, known in (("SAGA_LOGS", self.logs, _KINDS), ("SAGA_LOGS_LEVEL", self.logs_level, _LEVELS)):
             if value not in known:
                 raise Misconfigured(f"{name}={value!r} is none of {', '.join(filter(None, known))}")
@@ -72,8 +89,8 @@ class Config:
     @staticmethod
     def read(environment: Mapping[str, str] = os.environ) -> Config:
         """The settings from the environment. Raises Misconfigured for a value that does not fit."""
-        known = {f"SAGA_{f.name.upper()}": f for f in fields(Config) if f.name != "unknown"}
-        given: dict[str, Any] = {"unknown": _unknown(environment, known)}
+        known = {f"SAGA_{f.name.upper()}": f for f in fields(Config) if f.name != "remarks"}
+        given: dict[str, Any] = {"remarks": (*_overruled(environment), *_unknown(environment, known))}
         for name, f in known.items():
             text = environment.get(name, "")
             if text == "":
@@ -104,6 +121,13 @@ def filled(text: str, environment: Mapping[str, str] = os.environ) -> tuple[str,
         return environment[name]
 
     return _VARIABLE.sub(value, text), taken
+
+
+def _overruled(environment: Mapping[str, str]) -> tuple[str, ...]:
+    log, bootstrap = environment.get("SAGA_LOG"), environment.get("SAGA_BOOTSTRAP")
+    if not (log and bootstrap):
+        return ()
+    return (f"SAGA_LOG={log} counts, and SAGA_BOOTSTRAP={bootstrap} has no effect; for Kafka: unset SAGA_LOG",)
 
 
 def _unknown(names: Iterable[str], known: Collection[str]) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def until_told(work: Callable[[asyncio.Event], Awaitable[None]], name: str) -> i
         return 1
     look_seldom()
     set_up(config.logs, config.logs_level)
-    for line in config.unknown:
+    for line in config.remarks:
         logger.warning(line)
 
     async def program() -> None:

@@ -55,11 +55,38 @@ def test_who_only_looks_finds_the_file_log_that_was_made(tmp_path: Path, monkeyp
 
 def test_a_variable_that_is_no_setting_is_told_with_the_name_that_was_meant() -> None:
     given = {"SAGA_BOOTSTRP": "kafka:9092", "SAGA_COLOUR": "red", "SAGA_TEST_BOOTSTRAP": "x", "SAGA_DEV": "1", "SAGAS": "7"}
-    assert Config.read(given).unknown == (
+    assert Config.read(given).remarks == (
         "SAGA_BOOTSTRP is no setting and has no effect; is SAGA_BOOTSTRAP meant?",
         "SAGA_COLOUR is no setting and has no effect",
     )
-    assert Config.read({"SAGA_UNKNOWN": "x"}).unknown == ("SAGA_UNKNOWN is no setting and has no effect",)
+    assert Config.read({"SAGA_UNKNOWN": "x"}).remarks == ("SAGA_UNKNOWN is no setting and has no effect",)
+
+
+def test_a_folder_in_kafkas_place_is_told_where_both_are_named() -> None:
+    assert Config.read({"SAGA_LOG": "file:.saga", "SAGA_BOOTSTRAP": "kafka:9092"}).remarks == (
+        "SAGA_LOG=file:.saga counts, and SAGA_BOOTSTRAP=kafka:9092 has no effect; for Kafka: unset SAGA_LOG",
+    )
+    assert Config.read({"SAGA_LOG": "", "SAGA_BOOTSTRAP": "kafka:9092"}).remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("SAGA_SESSION_SECONDS", "0", "SAGA_SESSION_SECONDS=0.0 is not within 0.5 and 1800 s"),
+        ("SAGA_SESSION_SECONDS", "nan", "SAGA_SESSION_SECONDS=nan is not within 0.5 and 1800 s"),
+        ("SAGA_TIMEOUT_SECONDS", "-1", "SAGA_TIMEOUT_SECONDS=-1.0 is not within 0.1 and 3600 s"),
+        ("SAGA_TIMEOUT_SECONDS", "inf", "SAGA_TIMEOUT_SECONDS=inf is not within 0.1 and 3600 s"),
+        ("SAGA_SNAPSHOT_BYTES", "-1", "SAGA_SNAPSHOT_BYTES=-1 is not within 1 and 1099511627776 bytes"),
+        ("SAGA_SNAPSHOT_SECONDS", "-1", "SAGA_SNAPSHOT_SECONDS=-1.0 is not within 1 and 31622400 s"),
+        ("SAGA_HISTORY_DAYS", "-1", "SAGA_HISTORY_DAYS=-1.0 is not within 0 and 36525 days"),
+        ("SAGA_GROUP", " ", "SAGA_GROUP=' ' is no name"),
+        ("SAGA_PREFIX", "a b", "SAGA_PREFIX='a b': a topic's name has letters, digits, '.', '_' and '-' only"),
+    ],
+)
+def test_a_value_with_which_nothing_would_work_is_refused(name: str, value: str, told: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        Config.read({name: value})
+    assert str(caught.value) == told
 
 
 def test_a_typo_is_a_warning_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
