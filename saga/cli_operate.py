@@ -25,8 +25,9 @@ from saga.cli_tool import (
 )
 from saga.engine.actions import CANCEL, COMPENSATE, EDIT, RESUME, RETRY, SIGNAL, SKIP
 from saga.errors import Misconfigured
-from saga.ops.acting import Chosen, act_on, answer, edit, merged
+from saga.ops.acting import Chosen, act_on, answer, edit
 from saga.ops.commands import login_name
+from saga.ops.edits import merged
 from saga.ops.listing import Filter, Shown
 from saga.ops.operate import DEFAULT_PATIENCE, DEFAULT_RATE, Act
 from saga.ops.output import Format
@@ -120,14 +121,18 @@ def edit_(
     why: WhyOption = "",
     who: WhoOption = "",
     wait: WaitOption = DEFAULT_PATIENCE,
+    app: AppOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Change the data of a parked instance. It stays parked; `saga retry` lets it go on."""
+    """Change the data of a parked instance. It stays parked; `saga retry` lets it go on.
+
+    Exit code 2 for a field that the data does not have: with the app's definitions nothing is done then, without them the rest is.
+    """
     if bool(data) == bool(set_):
         raise Misconfigured("say what is to change: --set total=4200, or all of it: --data '{\"total\": 4200, …}'")
     change = _setting(set_) if set_ else _giving(json_value(data, "--data"))
     act = _needs_why(Act(who or login_name(), why.strip(), patience=wait, action=EDIT))
-    with_tool(output, None, lambda tool: edit(tool, Chosen(key, Filter(saga), yes=True), change, act))
+    with_tool(output, book_at_hand(app), lambda tool: edit(tool, Chosen(key, Filter(saga), yes=True), change, act))
 
 
 @operate_cli.command()

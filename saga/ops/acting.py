@@ -17,6 +17,7 @@ from saga.engine.state import Instance, Phase
 from saga.errors import Misconfigured
 from saga.ops.awaited import step_of
 from saga.ops.commands import Tool, state_of
+from saga.ops.edits import require_fields
 from saga.ops.lines import Tone
 from saga.ops.listing import Filter, listing
 from saga.ops.look import History
@@ -32,6 +33,8 @@ _TONES = {
     Came.PARKED: Tone.STUCK,
     Came.KEPT: Tone.STUCK,
     Came.UNDECIDED: Tone.STUCK,
+    Came.IN_PART: Tone.BAD,
+    Came.UNCHANGED: Tone.BAD,
     Came.REFUSED: Tone.BAD,
     Came.UNKNOWN: Tone.BAD,
 }
@@ -65,12 +68,18 @@ async def act_on(tool: Tool, chosen: Chosen, act: Act) -> int:
 
 
 async def edit(tool: Tool, chosen: Chosen, change: Callable[[Any], Any], act: Act) -> int:
-    """Give a parked instance other data: what `change` makes of what it has. Raises Misconfigured if that is the same."""
+    """Give a parked instance other data: what `change` makes of what it has.
+
+    Raises Misconfigured if that is the same, or has a field that the data's class, where it is at hand, does not have.
+    """
     assert chosen.key is not None
     found = await one(tool, chosen.key, chosen.filter.saga)
     if not found:
         return FAILED
     data = change(found[0].data)
+    definition = tool.definition(found[0])
+    if definition is not None and definition.version == found[0].version:
+        require_fields(definition.data, data)
     if not (told := changes(found[0].data, data)):
         raise Misconfigured("that is its data already; nothing was done")
     for line in told:
@@ -90,18 +99,6 @@ async def answer(tool: Tool, chosen: Chosen, step: str, said: Any, act: Act) -> 
     data = {**act.data, "step": step, "type": type, "data": said}
     state = state_of(history)
     return await _send(tool, [_meant(state)], replace(act, action=SIGNAL, data=data))
-
-
-def merged(data: Any, path: str, value: Any) -> Any:
-    """The data with another value at a path like `address.city` or `lines.0.sku`. Raises Misconfigured if there is no such place."""
-    name, _, rest = path.partition(".")
-    if isinstance(data, list) and name.isdecimal() and int(name) < len(data):
-        return [
-            merged(old, rest, value) if rest and n == int(name) else value if n == int(name) else old for n, old in enumerate(data)
-        ]
-    if isinstance(data, dict) and name:
-        return {**data, name: merged(data.get(name, {}), rest, value) if rest else value}
-    raise Misconfigured(f"--set {path}: there is no such place in {'a list' if isinstance(data, list) else 'a value'}")
 
 
 async def one(tool: Tool, key: str, saga: str | None) -> Sequence[Instance]:
@@ -164,7 +161,7 @@ def exit_code(answers: Sequence[Answer]) -> int:
     came = {answer.came for answer in answers}
     if came & {Came.UNKNOWN, Came.UNDECIDED}:
         return FAILED
-    return PROBLEMS if came & {Came.PARKED, Came.KEPT, Came.REFUSED} else OK
+    return PROBLEMS if came & {Came.PARKED, Came.KEPT, Came.REFUSED, Came.IN_PART, Came.UNCHANGED} else OK
 
 
 def late_to_go_on(states: Sequence[Instance], now: int) -> str:

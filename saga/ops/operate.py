@@ -22,6 +22,7 @@ from saga.engine.state import Parked, Phase, step_and_action
 from saga.errors import Unavailable
 from saga.log.base import Log, Outgoing, TopicPartition
 from saga.log.partition import home
+from saga.ops.edits import passed_over
 from saga.ops.look import Journals
 from saga.ops.why import parked_because
 from saga.ops.words import plain
@@ -57,6 +58,8 @@ class Came(StrEnum):
     COMPENSATING = "compensating"
     SKIPPED = "skipped"
     EDITED = "edited"
+    IN_PART = "edited in part"  # some of what was given is no field of its data
+    UNCHANGED = "unchanged"  # all of it is none
     SIGNALLED = "signalled"
     KEPT = "kept"  # a signal, for an instance that keeps its inputs until an operator lets it go on
     PARKED = "parked"  # it was done, and the instance has parked, or parked again
@@ -66,7 +69,8 @@ class Came(StrEnum):
 
 
 # What came of an action, by the note of its decision. Two actions have no note of their own.
-_NOTES = {str(came): came for came in Came if came not in (Came.REFUSED, Came.UNKNOWN, Came.UNDECIDED, Came.COMPENSATING)}
+_NO_NOTES = (Came.REFUSED, Came.UNKNOWN, Came.UNDECIDED, Came.COMPENSATING, Came.IN_PART, Came.UNCHANGED)
+_NOTES = {str(came): came for came in Came if came not in _NO_NOTES}
 _OWN = {(RESUME, "retried"): Came.RESUMED, (COMPENSATE, "cancelled"): Came.COMPENSATING}
 
 
@@ -195,12 +199,25 @@ def what_came(target: Target, decision: Decision) -> Answer:
     if parked := decision.patch.get("parked"):
         again = " again" if decision.input.type in (RETRY, RESUME) else ""
         return Answer(target, Came.PARKED, f"it parked{again}: {parked_because(Parked(**parked))}")
+    if came is Came.EDITED:
+        return _edited(target, decision)
     return Answer(target, came, _goes_on(came, decision))
 
 
+def _edited(target: Target, decision: Decision) -> Answer:
+    """What the class of its data made of what it was given: of names that it does not know, nothing."""
+    given = decision.input.data
+    made = decision.data[0] if decision.data is not None else given.get("was")
+    lost = ", ".join(path for path, _ in passed_over(given["data"], made))
+    if "was" in given and made == given["was"]:
+        what = f"its data has no {lost}" if lost else "its data's class makes of it what it was"
+        return Answer(target, Came.UNCHANGED, f"{what}; nothing is changed, and it is still parked")
+    if lost:
+        return Answer(target, Came.IN_PART, f"its data has no {lost}; the rest is changed, and it is still parked")
+    return Answer(target, Came.EDITED, "its data is changed; it is still parked")
+
+
 def _goes_on(came: Came, decision: Decision) -> str:
-    if came is Came.EDITED:
-        return "its data is changed; it is still parked"
     if came is Came.KEPT:
         return "it is parked; this waits its turn, until an operator lets it go on"
     if came is Came.CANCELLING:
