@@ -19,8 +19,9 @@ from typing import Any, Literal
 from saga.engine.book import Book
 from saga.engine.definition import Saga
 from saga.engine.messages import Event
-from saga.errors import Misconfigured
+from saga.errors import Misconfigured, SagaError
 from saga.participant import Participant
+from saga.raised import place, raised, told
 
 DEFAULT_PARTITIONS = 16  # fixed when the topics are created; more orchestrators than partitions would be idle
 Begin = Literal["earliest", "latest"] | datetime
@@ -70,7 +71,7 @@ class App:
 def find_app(name: str | None, directory: Path) -> App:
     """The App named "module:attribute", or by [tool.saga] in the nearest pyproject.toml at or above `directory`.
 
-    Raises Misconfigured, saying what was looked for and where.
+    Raises Misconfigured, saying what was looked for and where; of what the module itself raised, the file and line, and Python's hint.
     """
     if name is None:
         for folder in (directory, *directory.parents):
@@ -90,8 +91,19 @@ def find_app(name: str | None, directory: Path) -> App:
         sys.path.insert(0, str(directory))
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise Misconfigured(f"the app {name!r} cannot be imported from {directory}: {error}") from error
+    except SagaError:  # a mistake in a definition says where it is
+        raise
+    except Exception as error:  # whatever the user's module raises
+        raise Misconfigured(_in_module(told(error)) or f"the app {name!r} cannot be imported from {directory}: {error}") from error
     if not isinstance(found, App):
         raise Misconfigured(f"{name!r} is a {type(found).__name__}, not an App")
     return found
+
+
+def _in_module(detail: str) -> str:
+    """What was raised while an app was imported: `hotel.py:118: NameError: …`; "" if it was in no line of the user's."""
+    if (where := place(detail)) is None:
+        return ""
+    file = Path(where.file)
+    here = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    return f"{here}:{where.line}: {raised(detail)}"

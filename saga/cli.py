@@ -42,7 +42,8 @@ _HELP = """A saga coordinator for Kafka.
 
 Kafka is at SAGA_BOOTSTRAP (127.0.0.1:9092); SAGA_LOG=file:PATH is a folder in its place. All settings: saga/config.py.
 """
-cli = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, help=_HELP)
+# No boxes around a traceback: at 80 columns they are pages of the command line's own inside.
+cli = typer.Typer(no_args_is_help=True, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=_HELP)
 topics_cli = typer.Typer(no_args_is_help=True, help="Create and verify the topics an app needs.")
 cli.add_typer(topics_cli, name="topics")
 cli.add_typer(participant_cli, name="participant")
@@ -74,7 +75,7 @@ def run(
     """Run one orchestrator until SIGTERM or Ctrl-C; more of them share the partitions."""
     accepted, config = [_partition(name) for name in accept_loss], Config.read()
     set_up(config.logs, "debug" if verbose else config.logs_level)
-    for line in config.unknown:
+    for line in config.remarks:
         logger.warning(line)
     run_to_end(orchestrate(named_app(app), config, accepted))
 

@@ -22,12 +22,13 @@ MOST_LINES = 450
 BASE = {"saga.log.base", "saga.log.partition"}
 PARTS = {"saga.engine", "saga.cloudevents", "saga.deadletter", "saga.errors", *BASE}
 CONFIGURED = {"saga.config", "saga.errors", "saga.log.base"}
-WHOLE = {"saga.log", "saga.runtime", "saga.participant", "saga.config", "saga.metrics", *PARTS}
+WHOLE = {"saga.raised", "saga.log", "saga.runtime", "saga.participant", "saga.config", "saga.metrics", *PARTS}
 MAY_IMPORT: dict[str, set[str]] = {
     "saga.errors": set(),
     "saga.garbage": set(),
     "saga.lazy": set(),
     "saga.patterns": set(),
+    "saga.raised": set(),
     "saga.config": {"saga.errors"},
     "saga.metrics": set(),
     "saga.engine": {"saga.errors"},
@@ -37,13 +38,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.cloudevents": {"saga.errors", "saga.log.base"},
     "saga.deadletter": {"saga.engine", "saga.errors", "saga.log.base"},
     "saga.logs": {"saga.engine"},
-    "saga.runtime": {"saga.metrics", "saga.logs", *PARTS},
+    "saga.runtime": {"saga.metrics", "saga.logs", "saga.raised", *PARTS},
     "saga.participant": {"saga.logs", *PARTS},
     "saga.participant.http": {"saga.participant", "saga.config", *PARTS},
     "saga.app": WHOLE,
     "saga.topics": {"saga.app", *WHOLE},
     "saga.connect": {"saga.log", *CONFIGURED},  # the one place that chooses an adapter
-    "saga.ops": {"saga.runtime", "saga.metrics", *PARTS},
+    "saga.ops": {"saga.raised", "saga.runtime", "saga.metrics", *PARTS},
     "saga.orchestrate": {"saga.garbage", "saga.app", "saga.connect", "saga.ops", "saga.topics", *(WHOLE - {"saga.log"})},
     "saga.participate": {
         "saga.garbage",

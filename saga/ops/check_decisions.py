@@ -10,7 +10,6 @@ A user's functions are pure, as everywhere: what they say, not what they do, is 
 from __future__ import annotations
 
 import heapq
-import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,14 +23,14 @@ from saga.engine.definition import Saga
 from saga.engine.state import Instance, Phase
 from saga.ops.check_findings import Findings, Weight
 from saga.ops.check_instances import fields_changed
-from saga.ops.words import last_line, plain
+from saga.ops.words import plain
+from saga.raised import raised, raised_at
 from saga.runtime.codec import decision_record
 from saga.runtime.fold import Committed
 from saga.runtime.states import UNMEASURED, Held, Slot, States
 from saga.runtime.versions import VERSION
 
 _TIMES = {"due", "decided", "deadline", "keep_until", "limit"}  # what a changed time-out, deadline or retry changes
-_RAISED = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 _RAISES = ("user-code", "too-large")
 
 
@@ -156,7 +155,7 @@ def _differences(saga: Saga[Any, Any], recorded: Recorded) -> Iterator[tuple[Wei
     parks, parked = made.patch.get("parked") or {}, was.patch.get("parked") or {}
     if parks.get("reason") in _RAISES and parks["reason"] != parked.get("reason"):
         where = parks["step"] or "start"
-        yield Weight.BREAKS, f"{said} the code of {where} raises, and the instance parks: {raised(parks['detail'])}"
+        yield Weight.BREAKS, f"{said} the code of {where} raises, and the instance parks: {plain(raised_at(parks['detail']))}"
     elif made.note == "deadletter" != was.note:
         yield Weight.BREAKS, f"{said} what was taken becomes a dead letter: {made.detail}"
     elif made.ignored and not was.ignored:
@@ -196,12 +195,6 @@ def _state(state: Instance) -> dict[str, Any]:
     return {name: inner for name, inner in value.items() if name not in ("data", "seen")}
 
 
-def raised(detail: str) -> str:
-    """Of a traceback, the line that says what was raised; what follows it are pydantic's explanations, with values."""
-    named = [line for line in detail.splitlines() if _RAISED.match(line)]
-    return plain(named[-1]) if named else last_line(detail)
-
-
 def _fields(was: Any, now: Any) -> str:
     return ", ".join(path.removeprefix("data.") for _, path in fields_changed(was, now))
 
@@ -211,10 +204,10 @@ def _name(output: Output) -> str:
 
 
 def _normal(decision: Decision) -> Decision:
-    """Without what only the runtime adds, and of a traceback the last line: the others name lines of a file."""
+    """Without what only the runtime adds, and of a traceback what was raised: its frames name lines of a file."""
     patch = dict(decision.patch)
     if parked := patch.get("parked"):
-        patch["parked"] = {**parked, "detail": last_line(parked["detail"])}
+        patch["parked"] = {**parked, "detail": raised(parked["detail"])}
     return replace(decision, patch=patch, outputs=tuple(_plain_output(output) for output in decision.outputs))
 
 
@@ -224,5 +217,5 @@ def _plain_output(output: Output) -> Output:
     if isinstance(output, Request):
         return replace(output, partition=0)
     if isinstance(output, Announce) and isinstance(output.data, dict) and "detail" in output.data:
-        return replace(output, data={**output.data, "detail": last_line(str(output.data["detail"]))})
+        return replace(output, data={**output.data, "detail": raised(str(output.data["detail"]))})
     return output

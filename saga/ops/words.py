@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from saga.errors import Misconfigured
+from saga.raised import raised_at
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 LONGEST_VALUE = 60  # characters of one value in a line; the whole of it is in -o json
@@ -78,9 +79,8 @@ def brief(value: Any, longest: int = LONGEST_VALUE) -> str:
 
 
 def last_line(detail: str) -> str:
-    """Of a traceback, what was raised; of any other text, its last line that says something."""
-    lines = [line.strip() for line in detail.splitlines() if line.strip()]
-    return plain(lines[-1]) if lines else ""
+    """Of a traceback, what was raised and where in whose code; of any other text, its last line that says something."""
+    return plain(raised_at(detail))
 
 
 def changes(before: Any, after: Any, path: str = "") -> list[str]:

@@ -14,6 +14,7 @@ from saga.engine.replies import Outcome
 from saga.engine.state import ACTION_OF, ENDED, Action, Instance, Phase, Status, StepState, Waits, base_name, step_and_action
 from saga.logs import about
 from saga.metrics import Metrics
+from saga.raised import raised_at
 from saga.runtime.states import Slot
 
 logger = logging.getLogger("saga.instances")
@@ -139,11 +140,15 @@ def _timed_out(after: StepState) -> Action:
 
 
 def _log(decision: Decision, state: Instance) -> None:
-    """Tell what an operator wants to read of an instance; its data and the details of errors may be private, and are not told."""
+    """Tell what an operator wants to read of an instance; its data, and what participants said, may be private and are not told.
+
+    Of its own code's errors it is told what was raised and where: whoever wrote it reads this first. The traceback is in the journal.
+    """
     phase, parked, which = decision.patch.get("phase"), decision.patch.get("parked"), f"{state.saga} {state.key}"
     if parked:
         fields = about(state.saga, state.key, parked["step"], state.trace)
-        logger.warning("%s is parked: %s; `saga why %s` says more", which, parked["reason"], state.key, extra=fields)
+        what = f"{parked['reason']}: {raised_at(parked['detail'])}" if parked["reason"] == "user-code" else parked["reason"]
+        logger.warning("%s is parked: %s; `saga why %s` says more", which, what, state.key, extra=fields)
     elif "parked" in decision.patch and decision.seq > 1:
         logger.info("%s goes on", which, extra=about(state.saga, state.key, traceparent=state.trace))
     if phase and logger.isEnabledFor(logging.DEBUG):

@@ -123,7 +123,8 @@ def test_the_commands_of_an_operator(broker: SessionBroker) -> None:
                 world.until(key, parked)
             check_looking(saga)
             code, out, _ = saga.run("retry", "o-1", "--why", "try", "--who", "anna")
-            assert (code, out) == (3, "shop o-1 parked: it parked again: its own code raised at pay: KeyError: 'payment_ref'\n")
+            assert code == 3
+            assert out.startswith("shop o-1 parked: it parked again: its own code raised at pay: KeyError: 'payment_ref' (shop.py:")
         with saga.orchestrator("app"):
             check_retrying(saga)
             for key in ("o-1", ODD, "o-3"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def told(history: History, now: int, width: int | None = None) -> str:
 
 def check(name: str, text: str) -> None:
     file = GOLDEN / f"{name}.txt"
+    text = re.sub(r"(\w\.py):\d+", r"\1:N", text)  # the lines of the tests' own sagas move
     if os.environ.get("UPDATE_GOLDEN"):
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)

@@ -18,6 +18,7 @@ from saga.engine.state import Action, Parked, Status, base_name, iteration
 from saga.ops.look import Moment
 from saga.ops.why import parked_because
 from saga.ops.words import changes
+from saga.raised import raised_at
 from saga.testing.exploration.mail import Mail, id_of
 from saga.testing.exploration.watched import Watch
 
@@ -90,7 +91,7 @@ class Judge:
         state = moment.after.steps.get(parked.step) if moment.after is not None else None
         if parked.reason in ("user-code", "too-large"):
             where = f"at {parked.step}" if parked.step else "at the start"
-            what = f"the saga's own code raises {where}: {_last_lines(parked.detail)}"
+            what = f"the saga's own code raises {where}: {raised_at(parked.detail)}"
             _broken("code raises", parked.step, what, "In production the instance parks, and waits for a new version of the code.")
         nobody_knows = parked.reason == "unknown" and step is not None and step.when_unknown() == "park"
         said_nothing = state is not None and state.answer == "nothing"
@@ -235,12 +236,6 @@ def _blanks(data: Any) -> int:
     if isinstance(data, dict):
         return sum(_blanks(value) for value in data.values())
     return data in ("", None, 0, [], {})
-
-
-def _last_lines(detail: str) -> str:
-    lines = [line.strip() for line in detail.strip().splitlines() if line.strip()]
-    place = next((line for line in reversed(lines[:-1]) if line.startswith("File ")), "")
-    return f"{lines[-1] if lines else 'no detail'}" + (f" ({place})" if place else "")
 
 
 def _descendants(after: dict[str, tuple[str, ...]], name: str) -> frozenset[str]:
