@@ -1,6 +1,6 @@
 """The command line: `saga new`, `saga run`, `saga topics`, `saga list`, `saga show`, `saga why`, `saga questions`, `saga replay`,
-`saga publish`; from other files `saga check`, `saga journal export`, `saga participant check`, the drawings `saga graph` and `saga map`,
-and what operators do (`cli_operate`).
+`saga publish`; from other files `saga check`, `saga journal export`, `saga deadletters`, `saga participant check`, the drawings
+`saga graph` and `saga map`, and what operators do (`cli_operate`).
 
 Data goes to stdout, messages to stderr; -o json gives one array, -o jsonl a line for each of its values.
 Exit codes: 0 ok, 1 failed, 2 usage or settings, 3 found problems.
@@ -17,6 +17,7 @@ import typer
 
 from saga.app import App
 from saga.cli_check import check_command, journal_cli
+from saga.cli_deadletters import deadletters_command
 from saga.cli_operate import operate_cli
 from saga.cli_participant import participant_cli
 from saga.cli_parts import AppOption, FormatOption, messages, named_app, run_to_end, settings
@@ -174,6 +175,7 @@ def replay(
 
 
 cli.command("check")(check_command)
+cli.command("deadletters")(deadletters_command)
 
 # --- saying ------------------------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from saga.ops.heard import cause
 from saga.ops.lines import tone_of
 from saga.ops.listing import ASKED, HEADINGS, Filter, Listing, as_json, cells, listing, open_questions, question_cells
 from saga.ops.look import History, Journals, Moment
+from saga.ops.missing import what_is_missing
 from saga.ops.operate import wall_clock
 from saga.ops.output import FAILED, OK, PROBLEMS, Format, Output, progress_bar
 from saga.ops.publish import publish
@@ -115,11 +116,16 @@ class Tool:
     async def histories(self, key: str, saga: str | None, *, whole: bool) -> Sequence[History]:
         with self.journals() as journals:
             found = await journals.histories(key, saga, whole=whole)
-            place = await journals.home(key)
-        if not found:
-            of = f" of saga {plain(saga)}" if saga is not None else ""
-            self.say(f"saga: there is no instance{of} with the key '{plain(key)}' in {place}; it never started, or was forgotten")
+            if not found:
+                await self._say_missing(journals, key, saga)
         return found
+
+    async def _say_missing(self, journals: Journals, key: str, saga: str | None) -> None:
+        place = await journals.home(key)
+        topics = self.book.topics if self.book is not None else ()
+        what = await what_is_missing(self.log, await journals.fold(place), key, topics, wall_clock())
+        of = f" of saga {plain(saga)}" if saga is not None else ""
+        self.say(f"saga: there is no instance{of} with the key '{plain(key)}' in {place}; {what}")
 
     def rows(self, states: Sequence[Instance], now: int) -> None:
         if self.output.for_people:

@@ -19,6 +19,11 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
+def named(key: str) -> str:
+    """A key as people read it: in quotation marks where spaces at its ends, or nothing but spaces, would not be seen."""
+    return plain(key) if key and key == key.strip() else f'"{plain(key)}"'
+
+
 def duration(ms: int) -> str:
     """A length of time in at most two units: 40 ms, 4.2 s, 5 min 3 s, 2 h 14 min, 3 d 4 h."""
     ms = max(0, ms)

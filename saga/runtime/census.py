@@ -19,6 +19,7 @@ from saga.runtime.states import Slot
 
 logger = logging.getLogger("saga.instances")
 
+MOST_OF_A_REASON = 300  # characters of it in a line; its dead letter has more
 OUTCOMES = frozenset(map(str, Outcome))  # notes of replies that settled something
 
 
@@ -92,7 +93,8 @@ class Census:
             elif isinstance(output, DeadLetter):
                 of(metrics.deadletter, metrics.label(decision.input.topic), output.reason).inc()
                 fields = about(state.saga, state.key, traceparent=state.trace) if state else about(key=decision.key)
-                logger.warning("%s is a dead letter: %s", decision.input.origin or decision.input.id, output.reason, extra=fields)
+                where, why = decision.input.origin or decision.input.id, f"{output.reason}: {output.detail}".rstrip(": ")
+                logger.warning("%s is a dead letter: %s; `saga deadletters` has it", where, why[:MOST_OF_A_REASON], extra=fields)
             elif isinstance(output, Forward):
                 metrics.forwarded.inc()
         if decision.note in ("inputs", "forwarded", "deadletter"):

@@ -50,4 +50,4 @@ def test_each_line_about_an_instance_says_which(caplog: pytest.LogCaptureFixture
     aside = [line["message"] for line in lines if "dead letter" in line["message"]]
     assert len(aside) == 1
     assert aside[0].startswith("order.events:0:")
-    assert aside[0].endswith(" is a dead letter: json")
+    assert aside[0].endswith(" is a dead letter: json: unexpected end of data: line 1 column 2 (char 1); `saga deadletters` has it")

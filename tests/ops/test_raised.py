@@ -96,7 +96,7 @@ orjson_like.NotJson: no
 JSON
 """
     assert raised_at(text) == "NotJson: no (rates.py:3, in of)"
-    assert place(text.replace("/app/lib/python3.12/site-packages/hotel", "/work/hotel")) == ("/work/hotel/rates.py", 3, "of")
+    assert place(text.replace("/app/lib/python3.12/site-packages/hotel", "/srv/hotel")) == ("/srv/hotel/rates.py", 3, "of")
 
 
 @pytest.mark.parametrize("text", ["", "begin must return a Booking, not dict", "one\ntwo\n"])
