@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from saga.cloudevents import iso_time, parse_json
+from saga.deadletter import SAMPLE, TOO_LARGE
 from saga.engine.messages import DEADLETTERS
 from saga.errors import Misconfigured, Unreadable
 from saga.log.base import Log, Outgoing, Record, StoredRecord, TopicPartition
 from saga.ops.look import Readable
 
 _WHY = ("ce_sagareason", "ce_sagadetail")  # why it was set aside the last time; if it is again, the reason of then is added
-_CUT = 65_536  # bytes that are kept of the value of a record that was too large
 
 
 class Place(NamedTuple):
@@ -101,7 +101,7 @@ class DeadLetter:
         topic, _, partition = topic_partition.rpartition(":")
         if not (topic and partition.isdecimal() and offset.isdecimal()):
             raise Misconfigured(f"{self.place} does not say where it came from; publish it anew")
-        if self.reason == "too-large" and len(self.record.value or b"") == _CUT:
+        if self.reason == TOO_LARGE and len(self.record.value or b"") == SAMPLE:
             raise Misconfigured(f"{self.place} was too large: only its beginning is here, {self.origin} had the whole")
         headers = tuple(header for header in self.record.headers if header[0] not in _WHY)
         return Outgoing(TopicPartition(topic, int(partition)), Record(self.record.key, self.record.value, headers))
