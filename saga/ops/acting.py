@@ -19,7 +19,7 @@ from saga.ops.awaited import step_of
 from saga.ops.commands import Tool, state_of
 from saga.ops.edits import require_fields
 from saga.ops.lines import Tone
-from saga.ops.listing import Filter, listing
+from saga.ops.listing import Filter
 from saga.ops.look import History
 from saga.ops.operate import Act, Answer, Came, Operator, Target, wall_clock
 from saga.ops.output import FAILED, OK, PROBLEMS
@@ -123,7 +123,7 @@ async def _many(tool: Tool, chosen: Chosen) -> Sequence[Instance]:
     """Those that fit; unless something is to be done to them they are shown."""
     now = wall_clock()
     with tool.journals() as journals:
-        found = await listing(journals, chosen.filter, now, 0, tool.definition)
+        found = await tool.listing(journals, chosen.filter, now)
     if chosen.filter.saga is None:  # nobody who means many means the clocks that start them
         found.rows = [state for state in found.rows if not is_schedule(state)]
     if not found.rows:

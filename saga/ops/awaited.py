@@ -6,6 +6,7 @@ says: two steps that wait look the same in an instance's state, on purpose, sinc
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from saga.engine.definition import Saga
 from saga.engine.kinds import Child, Pause, Wait
 from saga.engine.nodes import AnyStep
 from saga.engine.state import Instance, Status, StepState, Waits, base_name
-from saga.ops.words import brief
+from saga.ops.blanks import blank
+from saga.ops.words import brief, plain
 
 Definitions = Callable[[Instance], Saga[Any, Any] | None]  # the definition that an instance runs, if it is at hand
 
@@ -38,12 +40,18 @@ class Question(NamedTuple):
     step: str
     roles: tuple[str, ...]  # who may answer now; the second one since it was escalated
     answer: str  # the type of the answer
+    blank: str  # one, as JSON, with what is to be filled in
     since: int
     until: int | None
 
     def to_json(self) -> dict[str, Any]:
         until = None if self.until is None else iso_time(self.until)
-        return self._asdict() | {"roles": list(self.roles), "since": iso_time(self.since), "until": until}
+        return self._asdict() | {"roles": list(self.roles), "since": iso_time(self.since), "until": until, "line": self.line()}
+
+    def line(self) -> str:
+        """What to type to answer it: the role that was asked first, the saga too, since another one may have the key."""
+        key, role = shlex.quote(plain(self.key)), shlex.quote(self.roles[0])
+        return f"saga answer {key} {self.step} '{self.blank}' --role {role} --saga {self.saga} --why \"…\""
 
 
 def fitting(saga: Saga[Any, Any] | None, state: Instance) -> Saga[Any, Any] | None:
@@ -81,7 +89,16 @@ def questions(state: Instance, saga: Saga[Any, Any] | None) -> Iterator[Question
             and step.status in (Status.WAITING, Status.EXECUTING)
         ):
             until = None if step.status is Status.EXECUTING or step.waits is Waits.OPERATOR else step.due
-            yield Question(state.saga, state.key, name, definition.may_answer(step), definition.event.__type__, step.decided, until)
+            yield Question(
+                state.saga,
+                state.key,
+                name,
+                definition.may_answer(step),
+                definition.event.__type__,
+                blank(definition.event),
+                step.decided,
+                until,
+            )
 
 
 def step_of(saga: Saga[Any, Any] | None, name: str) -> AnyStep[Any] | None:

@@ -51,11 +51,19 @@ class Tool:
     async def list(self, wanted: Filter, limit: int) -> int:
         now = wall_clock()
         with self.journals() as journals:
-            found = await listing(journals, wanted, now, limit, self.definition)
+            found = await self.listing(journals, wanted, now, limit)
         self.rows(found.rows, now)
         if self.output.for_people:
             self.say(_summary(found, wanted))
         return OK
+
+    async def listing(self, journals: Journals, wanted: Filter, now: int, limit: int = 0) -> Listing:
+        """What a filter takes. Raises Misconfigured for a saga, a step or a reason that neither the journal nor the app knows."""
+        found = await listing(journals, wanted, now, limit, self.definition)
+        for saga in self.book.all() if self.book is not None else ():
+            found.steps.setdefault(saga.name, set()).update(saga.steps)
+        found.require_known(wanted)
+        return found
 
     async def show(self, key: str, saga: str | None) -> int:
         histories = await self.histories(key, saga, whole=True)
@@ -89,6 +97,9 @@ class Tool:
 
     async def questions(self, role: str | None, saga: str | None) -> int:
         now = wall_clock()
+        assert self.book is not None, "who may answer stands in the definitions"
+        if saga is not None and saga not in self.book.sagas:
+            raise Misconfigured(f"--saga {plain(saga)}: there is none; known are {', '.join(sorted(self.book.sagas))}")
         with self.journals() as journals:
             found = await open_questions(journals, self.definition, role, saga)
         if not self.output.for_people:
@@ -96,6 +107,8 @@ class Tool:
         else:
             self.output.table(ASKED, [question_cells(question, now) for question in found])
             self.say(f"{len(found) or 'no'} question{'s' if len(found) != 1 else ''} open" + (f" for {role}" if role else ""))
+            for question in {(one.saga, one.step): one for one in reversed(found)}.values():  # the first of each
+                self.say(f"  {question.line()}")
         return OK
 
     async def publish(self, type: str, data: Any) -> int:

@@ -11,10 +11,11 @@ from saga.cloudevents import iso_time
 from saga.engine.definition import Saga
 from saga.engine.kinds import Child, Wait
 from saga.engine.state import Instance, Phase, Status, StepState, Waits, base_name
+from saga.errors import Misconfigured
 from saga.ops.awaited import Awaited, Definitions, Question, awaited, fitting, items_done, questions, step_of
 from saga.ops.lines import Tone, tone_of
 from saga.ops.look import Journals
-from saga.ops.why import because, label, parked_because
+from saga.ops.why import PARKED, because, label, parked_because
 from saga.ops.words import coarse, duration, last_line, plain
 
 
@@ -62,6 +63,22 @@ class Listing:
     rows: list[Instance] = field(default_factory=list)
     taken: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    steps: dict[str, set[str]] = field(default_factory=dict)  # by saga: all that the journal, and the app, know of
+
+    def require_known(self, wanted: Filter) -> None:
+        """Where nothing is found, a name that nobody knows is a mistake, not good news. Raises Misconfigured with those there are."""
+        if self.taken:
+            return
+        steps = self.steps.get(wanted.saga, set()) if wanted.saga is not None else set[str]().union(*self.steps.values())
+        for option, name, known in (
+            ("saga", wanted.saga, self.steps),
+            ("step", None if wanted.step is None else base_name(wanted.step), steps),
+            ("reason", wanted.reason, PARKED),
+        ):
+            if name is not None and name not in known:
+                raise Misconfigured(
+                    f"--{option} {plain(name)}: there is none; known are {', '.join(sorted(known)) or 'none at all'}"
+                )
 
 
 def unknown(_state: Instance) -> None:
@@ -73,6 +90,8 @@ async def listing(journals: Journals, wanted: Filter, now: int, limit: int = 0, 
     found = Listing()
     for partition in await journals.partitions():
         fold = await journals.fold(partition)
+        for registered, one in fold.outlines.items():
+            found.steps.setdefault(registered.rpartition(" ")[0], set()).update(one["outline"])
         for state in fold.states():
             found.counts[label(state)] += 1
             if wanted.takes(state, now, definitions(state)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,7 +83,11 @@ def test_a_question_is_listed_answered_once_and_by_the_right_role(saga: Saga) ->
         ("form", "approval", ["finance"], "office.verdict.v1")
     ]
     assert saga("questions", *APP, "--role", "cfo", "-o", "json").stdout == "[]\n", "it was not escalated yet"
-    assert "form q-1 approval finance in " in " ".join(saga("questions", *APP).stdout.split())
+    asked = saga("questions", *APP)
+    assert "form q-1 approval finance in " in " ".join(asked.stdout.split())
+    (line,) = [line for line in asked.stderr.splitlines() if " approval " in line]
+    assert line == """  saga answer q-1 approval '{"ok": true}' --role finance --saga form --why "…\""""
+    assert json.loads(saga("questions", *APP, "-o", "json").stdout)[0]["line"] == line.strip()
     wrong = said(saga("answer", "q-1", "approval", '{"ok": true}', "--role", "cfo", *WHO))
     assert wrong == (3, "form q-1 refused: approval is answered by the role finance, not by cfo")
     assert said(saga("answer", "q-1", "approval", '{"yes": 1}', "--role", "finance", *WHO)) == (
@@ -181,6 +186,26 @@ def test_many_are_only_shown_until_somebody_says_yes(saga: Saga) -> None:
     assert (came["m-1"], came["m-2"]) == ("compensating", "compensating")
     assert "because an operator had it compensated (anna: the form says so)" in saga("why", "m-1").stdout
     assert "no live instance fits; nothing to do" in saga("cancel", "--step", "approval", "--yes", *WHO).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--saga", "fom"), r"--saga fom: there is none; known are .*\bform, .*"),
+        (("--step", "aproval"), r"--step aproval: there is none; known are .*\bapproval, .*"),
+        (("--saga", "form", "--step", "close"), "--step close: there is none; known are approval, picked"),
+        (("--reason", "bug"), "--reason bug: there is none; known are compensation, contradiction, .*"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_name_that_nobody_knows_is_no_good_news(options: tuple[str, ...], told: str, saga: Saga) -> None:
+    started(saga, "n-1")
+    for command in (("list",), ("cancel", "--yes", *WHO)):
+        done = saga(*command, *options)
+        assert isinstance(done.exception, Misconfigured), done.output
+        assert re.fullmatch(told, str(done.exception))
+    assert saga("list", "--step", "approval/7", "--reason", "late").exit_code == 0, "known, and there is none"
+    assert isinstance(saga("questions", "--saga", "fom", *APP).exception, Misconfigured)
 
 
 def test_what_is_kept_for_a_start_is_no_instance_yet(saga: Saga) -> None:
