@@ -99,6 +99,7 @@ def skip(
     why: WhyOption = "",
     who: WhoOption = "",
     wait: WaitOption = DEFAULT_PATIENCE,
+    app: AppOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Settle a step that is stuck, by hand.
@@ -109,7 +110,7 @@ def skip(
         raise Misconfigured("--result says that it was done, --nothing that it was not; say one of them")
     given: dict[str, Any] = {"nothing": True} if nothing else {"result": json_value(result, "--result")} if result else {}
     act = Act(who or login_name(), why.strip(), patience=wait, action=SKIP, data={"step": step, **given})
-    _act_on_one(key, saga, act, output)
+    _act_on_one(key, saga, act, output, app)
 
 
 @operate_cli.command("edit")
@@ -171,9 +172,9 @@ def answer_(
     with_tool(output, book_at_hand(app), lambda tool: answer(tool, Chosen(key, Filter(saga), yes=True), step, said, act))
 
 
-def _act_on_one(key: str, saga: str | None, act: Act, output: Format) -> None:
+def _act_on_one(key: str, saga: str | None, act: Act, output: Format, app: str | None = None) -> None:
     _needs_why(act)
-    with_tool(output, None, lambda tool: act_on(tool, Chosen(key, Filter(saga), yes=True), act))
+    with_tool(output, book_at_hand(app), lambda tool: act_on(tool, Chosen(key, Filter(saga), yes=True), act))
 
 
 def _needs_why(act: Act) -> Act:

@@ -24,7 +24,7 @@ from saga.engine.draft import Draft
 from saga.engine.kinds import Child, Mapped, Wait
 from saga.engine.messages import CHILD_COMPLETED
 from saga.engine.settle import give_up_verifying, past_pivot, pivot_is_out, receive, settle_unknown, turn_back
-from saga.engine.state import BY_HAND, Action, Cause, Phase, Status, Waits
+from saga.engine.state import ACTION_OF, BY_HAND, Action, Cause, Phase, Status, StepState, Waits
 from saga.engine.waits import answer, is_open, keep_early, wait_on, will_wait
 
 RETRY, RESUME, CANCEL = "saga.retry.v1", "saga.resume.v1", "saga.cancel.v1"
@@ -106,7 +106,7 @@ def skip(draft: Draft, data: Mapping[str, Any]) -> str:
     there = state.steps.get(name)
     if there is None or there.waits is not Waits.OPERATOR:
         stuck = [other for other, step in state.steps.items() if step.waits is Waits.OPERATOR]
-        raise Refused(f"{name or 'no step'} is not stuck; {', '.join(stuck) or 'no step'} is")
+        raise Refused(f"{name or 'no step'} is not stuck; {', '.join(stuck) or 'no step'} is{_yet(name, there)}")
     step, result = draft.step(name), data.get("result")
     if there.status is Status.COMPENSATING:
         draft.set(name, status=Status.COMPENSATED, waits=Waits.NOTHING, due=None, answer="skipped", reason="")
@@ -123,6 +123,14 @@ def skip(draft: Draft, data: Mapping[str, Any]) -> str:
         draft.set(name, status=Status.DONE, waits=Waits.NOTHING, due=None, succeeded=True, answer=said, reason="")
         receive(draft, name, draft.read(name, _reply_class(step), result))
     return "skipped"
+
+
+def _yet(name: str, step: StepState | None) -> str:
+    """What a step is at that gives up by itself, if nobody answers."""
+    if step is None or step.status not in ACTION_OF or step.waits not in (Waits.REPLY, Waits.RETRY):
+        return ""
+    at = {Status.VERIFYING: "is being asked about", Status.COMPENSATING: "is being compensated"}.get(step.status, "is being tried")
+    return f": {name} {at} (attempt {step.attempt}); skip it once that is given up"
 
 
 def _reply_class(step: Any) -> Any:
@@ -144,8 +152,11 @@ def signal(draft: Draft, data: Mapping[str, Any]) -> str:
     """An event, or a person's answer. Raises Refused; ValidationError if it is not as its class says."""
     type, role = data.get("type"), data.get("role", "")
     steps = [step for step in draft.saga.steps.values() if isinstance(step, Wait) and step.event.__type__ == type]
-    if data.get("step"):
+    if steps and data.get("step"):
+        others = ", ".join(step.name for step in steps)
         steps = [step for step in steps if step.name == data["step"]]
+        if not steps:
+            raise Refused(f"{data['step']} waits for no {type}; {others} does")
     if not steps:
         awaited = sorted({step.event.__type__ for step in draft.saga.steps.values() if isinstance(step, Wait)})
         raise Refused(f"no step waits for {type}; this saga waits for {', '.join(awaited) or 'no event at all'}")

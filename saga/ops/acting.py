@@ -5,17 +5,18 @@ One instance by its key is acted on at once. Many, chosen by a filter, are only 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from saga.engine.actions import CANCEL, COMPENSATE, EDIT, RESUME, RETRY, SIGNAL, SKIP
 from saga.engine.decision import Announce
 from saga.engine.kinds import Wait
 from saga.engine.schedules import is_schedule
-from saga.engine.state import Instance, Phase
+from saga.engine.state import Action, Instance, Phase, Status, Waits
 from saga.errors import Misconfigured
 from saga.ops.awaited import step_of
+from saga.ops.blanks import blank
 from saga.ops.commands import Tool, state_of
 from saga.ops.edits import require_fields
 from saga.ops.lines import Tone
@@ -24,7 +25,7 @@ from saga.ops.look import History
 from saga.ops.operate import Act, Answer, Came, Operator, Target, wall_clock
 from saga.ops.output import FAILED, OK, PROBLEMS
 from saga.ops.why import why
-from saga.ops.words import ago, changes, plain
+from saga.ops.words import ago, changes, named, plain
 
 # What each action of many is called in the sentence of a dry run.
 DONE_TO = {RETRY: "retried", RESUME: "resumed", CANCEL: "cancelled", COMPENSATE: "compensated"}
@@ -52,6 +53,8 @@ class Chosen:
 async def act_on(tool: Tool, chosen: Chosen, act: Act) -> int:
     """Do it, or show to whom it would be done. The exit code."""
     found = await (one(tool, chosen.key, chosen.filter.saga) if chosen.key is not None else _many(tool, chosen))
+    if found and act.action == SKIP:
+        _require_result(tool, found[0], act.data)
     if act.action in _GOES_ON and (late := late_to_go_on(found, wall_clock())):
         tool.say(f"saga: {late}")
     if not found:
@@ -65,6 +68,21 @@ async def act_on(tool: Tool, chosen: Chosen, act: Act) -> int:
     if chosen.filter.reason:  # what has parked for another reason since is not meant
         act = replace(act, data={**act.data, "parked": chosen.filter.reason})
     return await _send(tool, [_meant(state) for state in found], act)
+
+
+def _require_result(tool: Tool, state: Instance, data: Mapping[str, Any]) -> None:
+    """Raises Misconfigured where a step can only be skipped with a result, and none is given."""
+    name, contradicted = data["step"], state.parked is not None and state.parked.reason == "contradiction"
+    step = state.steps.get(name)
+    if "result" in data or "nothing" in data or contradicted:
+        return
+    if step is None or step.waits is not Waits.OPERATOR or step.status is Status.COMPENSATING:
+        return  # it takes neither; or it is not stuck, and is refused with the reason
+    definition = step_of(tool.definition(state), name)
+    replies = definition.answers(Action.EXECUTE, "done") if definition is not None else {}
+    reply = definition.event if isinstance(definition, Wait) else next(iter(replies.values()), None)
+    example = blank(reply) if reply is not None else "JSON"
+    raise Misconfigured(f"say what {plain(name)} is answered, --result '{example}', or that it never happened: --nothing")
 
 
 async def edit(tool: Tool, chosen: Chosen, change: Callable[[Any], Any], act: Act) -> int:
@@ -183,12 +201,17 @@ def late_to_go_on(states: Sequence[Instance], now: int) -> str:
 
 def _type_of_answer(tool: Tool, history: History, step: str) -> str:
     """What a question wants to hear: as it was asked, says the journal; else as the definition says."""
-    state = state_of(history)
-    for moment in reversed(history.moments):
-        for output in moment.decision.outputs:
-            if isinstance(output, Announce) and output.type == "saga.asked.v1" and output.data["step"] == step:
-                return str(output.data["answer"])
-    definition = step_of(tool.definition(state), step)
-    if isinstance(definition, Wait) and definition.role:
-        return str(definition.event.__type__)
-    raise Misconfigured(f"{state.saga} {plain(state.key)} has asked nothing at {step!r}; `saga why` says what it waits for")
+    state, saga = state_of(history), tool.definition(state_of(history))
+    told = [output.data for moment in history.moments for output in moment.decision.outputs if _asks(output)]
+    asked = {data["step"]: str(data["answer"]) for data in told}
+    for name, definition in (saga.steps if saga is not None else {}).items():
+        if isinstance(definition, Wait) and definition.role:
+            asked.setdefault(name, definition.event.__type__)
+    if step not in asked:
+        whose = f"{state.saga} {named(state.key)}"
+        raise Misconfigured(f"{whose} asks nothing at {step!r}; it does at {', '.join(asked) or 'no step'}")
+    return asked[step]
+
+
+def _asks(output: Any) -> TypeGuard[Announce]:
+    return isinstance(output, Announce) and output.type == "saga.asked.v1"

@@ -6,6 +6,7 @@ Each returns the exit code of the process: 0 ok, 1 failed or not known, 3 found 
 from __future__ import annotations
 
 import getpass
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from rich.console import Console
 from saga.cloudevents import iso_time
 from saga.engine.book import Book
 from saga.engine.definition import Saga
+from saga.engine.keys import start_key
 from saga.engine.state import Instance
 from saga.errors import Misconfigured
 from saga.log.base import Log
@@ -27,10 +29,10 @@ from saga.ops.look import History, Journals, Moment
 from saga.ops.missing import what_is_missing
 from saga.ops.operate import wall_clock
 from saga.ops.output import FAILED, OK, PROBLEMS, Format, Output, progress_bar
-from saga.ops.publish import publish
+from saga.ops.publish import publish, started_by
 from saga.ops.story import story
 from saga.ops.why import why
-from saga.ops.words import plain
+from saga.ops.words import named, plain
 
 LONG_READ = 20_000  # records; a shorter read is over before a bar could be read
 
@@ -112,7 +114,16 @@ class Tool:
         return OK
 
     async def publish(self, type: str, data: Any) -> int:
-        published = await publish(self.log, self.book.sagas if self.book is not None else {}, type, data)
+        sagas = self.book.sagas if self.book is not None else {}
+        known = await self._known_already([(saga.name, start_key(saga, data)) for saga in started_by(sagas, type)])
+        published = await publish(self.log, sagas, type, data)
+        for text in published.passed_over:
+            self.say(f"saga: {text}{'' if text.endswith('?') else '.'} It was published, and this is passed over.")
+        for name, key in known:
+            find = f"saga show {shlex.quote(plain(key))} --saga {name}"
+            self.say(
+                f"saga: {name} {named(key)} is there already: its data again changes nothing, other data is refused; see `{find}`"
+            )
         if self.output.for_people:
             self.output.text(
                 f"{type} is in {published.to.topic}, for {', '.join(f'{saga} {plain(key)}' for saga, key in published.instances)}"
@@ -123,6 +134,10 @@ class Tool:
                 [{"id": published.id, "topic": published.to.topic, "partition": published.to.partition, "for": instances}]
             )
         return OK
+
+    async def _known_already(self, instances: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        with self.journals() as journals:
+            return [(name, key) for name, key in instances if await journals.histories(key, name, whole=False)]
 
     # --- its pieces -------------------------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,12 @@ def merged(data: Any, path: str, value: Any) -> Any:
 
 def require_fields(model: type[BaseModel], data: Any) -> None:
     """Raises Misconfigured for a place that the data's class passes over. Data that is not valid is for the engine to refuse."""
+    for text in unknown_fields(model, data):
+        raise Misconfigured(text)
+
+
+def unknown_fields(model: type[BaseModel], data: Any) -> Iterator[str]:
+    """A sentence for each place that the class passes over, with the name that is meant; none for data that is not valid."""
     try:
         made = json.loads(model.model_validate(data).model_dump_json())
     except Exception:  # whatever a validator raises: the instance's owner says so, for the journal
@@ -40,7 +46,7 @@ def require_fields(model: type[BaseModel], data: Any) -> None:
         *above, name = path.split(".")
         meant = difflib.get_close_matches(name, known, n=1)
         place = f" at {'.'.join(above)}" if above else ""
-        raise Misconfigured(f"{model.__name__} has no {name!r}{place}" + (f"; is {meant[0]!r} meant?" if meant else ""))
+        yield f"{model.__name__} has no {name!r}{place}" + (f"; is {meant[0]!r} meant?" if meant else "")
 
 
 def passed_over(asked: Any, made: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:

@@ -221,7 +221,7 @@ def test_s30_skip_with_nothing_says_that_it_never_happened() -> None:
 def test_s30_skip_is_refused_where_nothing_is_stuck_or_the_result_does_not_fit() -> None:
     run = started(LINE)
     run.operate("skip", step="a", result={})
-    refused(run, "a is not stuck; no step is")
+    refused(run, "a is not stuck; no step is: a is being tried (attempt 1); skip it once that is given up")
     run = stuck()
     run.operate("skip", step="a", result={})
     refused(run, "a is not stuck; b is")
@@ -359,7 +359,7 @@ def test_s30_a_signal_settles_the_wait_and_is_refused_where_none_is() -> None:
     run.operate("signal", type=event_for("w").__type__, data={"note": 7})
     refused(run, "note: Input should be a valid string")
     run.operate("signal", type=event_for("w").__type__, step="z", data={})
-    assert run.note == "operator-refused"
+    refused(run, "z waits for no world.w.v1; w does")
     assert run.operate("signal", type=event_for("w").__type__, data={"note": "said"}) == ["execute z#1"]
     run.operate("signal", type=event_for("w").__type__, data={})
     refused(run, "w does not wait any more")

@@ -121,6 +121,26 @@ def test_schedules_are_left_alone_unless_they_are_named_and_go_on_as_long_as_the
     assert (code, "the app has this schedule" in out) == (3, True), out
 
 
+def test_what_is_published_under_a_key_that_is_there_or_with_a_field_that_is_not_is_told(saga: Saga) -> None:
+    def publish(**more: object) -> list[str]:
+        data = {"order_id": "p-1", "amount": 5, **more}
+        done = saga("publish", "refunds.asked.v1", json.dumps(data), *APP)
+        assert "refunds.asked.v1 is in refunds.events, for " in said(done)[1]
+        return [line for line in done.stderr.splitlines() if "refund p-1" not in line]
+
+    there = (
+        "saga: form p-1 is there already: its data again changes nothing, other data is refused; see `saga show p-1 --saga form`"
+    )
+    assert publish() == []
+    started(saga, "p-1")
+    assert publish(amout=7) == [
+        "saga: RefundAsked has no 'amout'; is 'amount' meant? It was published, and this is passed over.",
+        there,
+    ]
+    nothing = saga("publish", "nope", "{}", *APP)
+    assert "saga.scheduled.v1" not in str(nothing.exception), "that is for orchestrators to say"
+
+
 def test_a_list_says_what_is_waited_for(saga: Saga) -> None:
     started(saga, "w-1")
     saga("answer", "w-1", "approval", '{"ok": true}', "--role", "finance", *WHO)
@@ -144,6 +164,8 @@ def test_what_is_parked_is_edited_resumed_skipped_or_told_why_not(saga: Saga) ->
     assert answered[1].startswith(f"form e-1 parked: it parked: {raised}")
     assert '"e-1"' not in saga("questions", *APP, "-o", "json").stdout, "it is answered; what it waits for is an operator"
     assert said(saga("skip", "e-1", "picked", "--nothing", *WHO))[0] == 3, "picked is not stuck"
+    nowhere = saga("answer", "e-1", "verdict", '{"ok": true}', "--role", "finance", *WHO)
+    assert str(nowhere.exception) == "form e-1 asks nothing at 'verdict'; it does at approval"
     code, out = said(saga("edit", "e-1", "--set", "amount=many", *WHO))
     assert (code, out) == (
         3,

@@ -6,11 +6,14 @@ import asyncio
 import io
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from saga.engine.actions import SKIP
 from saga.engine.state import Phase
+from saga.errors import Misconfigured
 from saga.log.memory import Faults, MemoryLog
 from saga.ops.acting import Chosen, act_on
 from saga.ops.commands import Tool
@@ -167,3 +170,18 @@ def test_who_retries_after_the_deadline_is_told_that_it_will_turn_back(late: boo
         await shop.stop()
 
     run(scene())
+
+
+def test_a_step_that_needs_a_result_is_not_skipped_without_one() -> None:
+    async def scene(shop: Shop) -> None:
+        await s.place(shop.log, "o-1")
+        await shop.until("o-1", parked)
+        for book, example in ((None, "JSON"), (s.app.book, '{"tracking": "…"}')):
+            tool = Tool(shop.log, Output(Format.TABLE, io.StringIO()), Console(file=io.StringIO()), book)
+            with pytest.raises(Misconfigured) as caught:
+                await act_on(tool, Chosen("o-1", Filter(), yes=True), replace(ACT, action=SKIP, data={"step": "ship"}))
+            assert str(caught.value) == f"say what ship is answered, --result '{example}', or that it never happened: --nothing"
+        history = await shop.history("o-1")
+        assert history.moments[-1].decision.input.type != SKIP, "nothing was sent"
+
+    play({"o-1 ship execute": [s.SILENCE], "o-1 ship verify": [s.FAILED] * 9}, scene)
