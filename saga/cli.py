@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -67,6 +68,21 @@ def main() -> None:
         sys.exit(FAILED)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"saga-kafka {version('saga-kafka')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def saga(
+    _: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="say which version this is, and go")
+    ] = False,
+) -> None:
+    pass
+
+
 @cli.command()
 def run(
     app: AppOption = None,
@@ -83,7 +99,9 @@ def run(
 
 @cli.command()
 def new(
-    name: Annotated[str, typer.Argument(help="of the folder and its package: lower-case letters, digits, _", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="of the folder and its package: lower-case letters, digits, _", show_default=False)
+    ],
     folder: Annotated[Path, typer.Option("--in", help="where to put it")] = Path(),
 ) -> None:
     """Write a small project that works: a saga, its services, passing tests.
@@ -182,8 +200,8 @@ cli.command("deadletters")(deadletters_command)
 
 @cli.command()
 def publish(
-    type: Annotated[str, typer.Argument(help="of the event, e.g. order.placed.v1", show_default=False)],
-    data: Annotated[str, typer.Argument(help="its data, as JSON", show_default=False)],
+    type: Annotated[str, typer.Argument(metavar="TYPE", help="of the event, e.g. order.placed.v1", show_default=False)],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="its data, as JSON", show_default=False)],
     app: AppOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:

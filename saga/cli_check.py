@@ -48,7 +48,9 @@ def check_command(
 
 @journal_cli.command("export")
 def journal_export(
-    file: Annotated[Path, typer.Argument(help="where to write it: a line of JSON for each record", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="where to write it: a line of JSON for each record", show_default=False)
+    ],
 ) -> None:
     """Write the journal to a file, for `saga check --journal`. It holds all data of all instances: treat it as such."""
     run_to_end(_with_log(lambda log: _export(log, file)))

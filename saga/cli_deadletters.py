@@ -21,7 +21,7 @@ _HEADINGS = ("AT", "AGE", "ORIGIN", "TYPE", "KEY", "WHY")
 
 def deadletters_command(
     at: Annotated[
-        list[str] | None, typer.Argument(help="only these, as the list names them, e.g. 5:78", show_default=False)
+        list[str] | None, typer.Argument(metavar="AT", help="only these, as the list names them, e.g. 5:78", show_default=False)
     ] = None,
     topic: Annotated[str | None, typer.Option("--topic", help="only those that came from this topic")] = None,
     reason: Annotated[str | None, typer.Option("--reason", help="only those set aside for this reason, e.g. schema")] = None,

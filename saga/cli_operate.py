@@ -40,7 +40,7 @@ WhoOption = Annotated[str, typer.Option("--who", help="who does it; else the log
 WaitOption = Annotated[float, typer.Option("--wait", min=0, help="how many seconds to wait for what comes of it")]
 OfOption = Annotated[str | None, typer.Option("--saga", help="of this saga; needed where the key is of several")]
 StepArgument = Annotated[
-    str, typer.Argument(help="the step's name; of a mapped step with its item, e.g. reserve/2", show_default=False)
+    str, typer.Argument(metavar="STEP", help="the step's name; of a mapped step with its item, e.g. reserve/2", show_default=False)
 ]
 
 _MANY = """
@@ -56,7 +56,7 @@ def _one_or_many(name: str, action: str, shown: Shown, what: str) -> None:
 
     @operate_cli.command(name, help=what + _MANY)
     def command(
-        key: Annotated[str | None, typer.Argument(help="one instance; without it all that the options name")] = None,
+        key: Annotated[str | None, typer.Argument(metavar="KEY", help="one instance; without it all that the options name")] = None,
         saga: SagaOption = None,
         step: StepOption = None,
         reason: ReasonOption = None,
@@ -139,8 +139,8 @@ def edit_(
 @operate_cli.command()
 def signal(
     key: KeyArgument,
-    type: Annotated[str, typer.Argument(help="of the event, e.g. parcel.picked.v1", show_default=False)],
-    data: Annotated[str, typer.Argument(help="its data, as JSON", show_default=False)],
+    type: Annotated[str, typer.Argument(metavar="TYPE", help="of the event, e.g. parcel.picked.v1", show_default=False)],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="its data, as JSON", show_default=False)],
     step: Annotated[str, typer.Option("--step", help="the step that waits, where several wait for such an event")] = "",
     saga: OfOption = None,
     why: WhyOption = "",
@@ -157,7 +157,7 @@ def signal(
 def answer_(
     key: KeyArgument,
     step: StepArgument,
-    data: Annotated[str, typer.Argument(help="the answer, as JSON", show_default=False)],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="the answer, as JSON", show_default=False)],
     role: Annotated[str, typer.Option("--role", help="the role in which you answer", show_default=False)],
     saga: OfOption = None,
     why: WhyOption = "",

@@ -29,7 +29,9 @@ def participant() -> None:
 
 @participant_cli.command("check")
 def participant_check(
-    service: Annotated[str, typer.Argument(help="the participant's name, as in <service>.commands", show_default=False)],
+    service: Annotated[
+        str, typer.Argument(metavar="SERVICE", help="the participant's name, as in <service>.commands", show_default=False)
+    ],
     app: AppOption = None,
     samples: Annotated[Path | None, typer.Option("--samples", help="JSON file: command type to a list of its data")] = None,
     remembers: Annotated[str, typer.Option("--remembers", help="how long it remembers commands, e.g. 30d; else not tested")] = "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,8 @@ FormatOption = Annotated[Format, typer.Option("--output", "-o", help="for people
 
 
 def settings() -> Config:
-    """The settings; a variable that is none is told."""
+    """The settings; a variable that is none is told. What a library logs of its tries is not: the error that ends them says it."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     config = Config.read()
     for line in config.remarks:
         messages.print(f"saga: {line}", markup=False)

@@ -40,7 +40,7 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="the file to write
 
 
 def graph(
-    name: Annotated[str, typer.Argument(help="of the saga", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="of the saga", show_default=False)],
     version: Annotated[int | None, typer.Option("--version", help="of the saga; else the newest")] = None,
     format: PictureOption = None,
     out: OutOption = None,

@@ -16,7 +16,7 @@ from saga.ops.commands import Tool
 from saga.ops.output import Format, Output
 
 SagaOption = Annotated[str | None, typer.Option("--saga", help="only this saga")]
-KeyArgument = Annotated[str, typer.Argument(help="the business id, e.g. the order id", show_default=False)]
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="the business id, e.g. the order id", show_default=False)]
 StepOption = Annotated[str | None, typer.Option("--step", help="only those that wait, or are parked, at this step")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="only those parked for this reason, e.g. user-code")]
 OlderOption = Annotated[str, typer.Option("--older", help="only those that began at least so long ago: 90s, 10m, 2h, 1d")]

@@ -28,7 +28,7 @@ async def orchestrate(app: App, config: Config, accept_loss: Collection[TopicPar
     Raises Misconfigured if the journal or a definition is not as it must be; Unavailable if the log cannot be reached.
     """
     look_seldom()
-    async with opened(config, "saga-orchestrator") as log:
+    async with opened(config, "saga-orchestrator", make=False) as log:
         await _check_topics(app, log, config)
         for missing in unhandled(app):
             logger.warning("nobody would answer %s", missing)

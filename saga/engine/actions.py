@@ -163,7 +163,8 @@ def signal(draft: Draft, data: Mapping[str, Any]) -> str:
     for step in steps:
         if is_open(draft, step.name):
             if step.role and role not in (roles := step.may_answer(draft.state.steps[step.name])):
-                raise Refused(f"{step.name} is answered by the role {' or '.join(roles)}, not by {role or 'nobody in particular'}")
+                who = role or f"nobody in particular: `saga answer … --role {roles[0]}`"
+                raise Refused(f"{step.name} is answered by the role {' or '.join(roles)}, not by {who}")
             answer(draft, step, data.get("data"))
             return "signalled"
     if any(will_wait(draft, step) for step in steps):

@@ -257,4 +257,5 @@ def attempt_failed(draft: Draft, name: str, why: str) -> None:
     elif action is Action.VERIFY and not step.pivot and (step.best_effort or draft.state.phase is Phase.COMPENSATING):
         give_up_verifying(draft, name, why)
     else:
-        draft.set(name, waits=Waits.OPERATOR, due=None, answer="", reason=f"{why} (after {failures} attempts)")
+        since = f", {failures} of them since the retry" if state.first > 1 else ""
+        draft.set(name, waits=Waits.OPERATOR, due=None, answer="", reason=f"{why} (after {state.attempt} attempts{since})")

@@ -64,7 +64,7 @@ class FileLog:
         """Raises Misconfigured if the folder cannot be used or has no log, Corrupt if what is in it is damaged, Unavailable."""
         if not self._make and not (self._folder / FILE).exists():
             raise Misconfigured(
-                f"there is no log in {self._folder}: `saga topics apply` makes it, if SAGA_LOG and SAGA_PREFIX are right"
+                f"there is no log in {self._folder.absolute()}: `saga topics apply` makes it, if SAGA_LOG and SAGA_PREFIX are right"
             )
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

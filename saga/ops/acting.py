@@ -128,7 +128,7 @@ async def one(tool: Tool, key: str, saga: str | None) -> Sequence[Instance]:
 def _only(histories: Sequence[History]) -> History:
     if len(histories) > 1:
         names = ", ".join(history.saga for history in histories)
-        raise Misconfigured(f"{plain(histories[0].key)} is a key of several sagas ({names}); say which with --saga")
+        raise Misconfigured(f"{named(histories[0].key)} is a key of several sagas ({names}); say which with --saga")
     return histories[0]
 
 
@@ -155,7 +155,7 @@ async def _send(tool: Tool, targets: Sequence[Target], act: Act) -> int:
     """Send the action for each, and tell what came of it."""
 
     def told(answer: Answer) -> None:
-        who = f"{answer.target.saga} {plain(answer.target.key)}"
+        who = f"{answer.target.saga} {named(answer.target.key)}"
         tool.output.text(f"{who} {answer.came}: {answer.detail}", _TONES.get(answer.came, Tone.GOOD))
 
     operator = Operator(tool.log, act, told if tool.output.for_people else None)
@@ -192,7 +192,7 @@ def late_to_go_on(states: Sequence[Instance], now: int) -> str:
     if not late:
         return ""
     first = min(late, key=lambda state: state.deadline)
-    name, passed = f"{first.saga} {plain(first.key)}", ago(first.deadline, now)
+    name, passed = f"{first.saga} {named(first.key)}", ago(first.deadline, now)
     whose = (
         f"the deadline of {name} passed {passed}" if len(late) == 1 else f"the deadline of {len(late)} passed, of {name} {passed}"
     )

@@ -25,6 +25,7 @@ from saga.ops.check_findings import Findings, Weight
 from saga.ops.check_instances import check_instance
 from saga.ops.look import Journals, Readable
 from saga.ops.output import Output, progress_bar
+from saga.ops.words import counted
 from saga.runtime.fold import Fold
 
 HEADINGS = ("SAGA", "VERSION", "LIVE", "DECISIONS", "RESULT", "WHAT")
@@ -96,5 +97,7 @@ def _tell(found: Findings, partitions: int, messages: Console) -> None:
     )
     unchecked = ", not all could be checked" if found.count(Weight.UNCHECKED) else ""
     messages.print(
-        f"{live} live instances and {decisions} decisions in {partitions} partitions were checked: {said}{unchecked}", markup=False
+        f"{counted(live, 'live instance')} and {counted(decisions, 'decision')} in {counted(partitions, 'partition')} were checked: "
+        f"{said}{unchecked}",
+        markup=False,
     )

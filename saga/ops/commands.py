@@ -126,7 +126,7 @@ class Tool:
             )
         if self.output.for_people:
             self.output.text(
-                f"{type} is in {published.to.topic}, for {', '.join(f'{saga} {plain(key)}' for saga, key in published.instances)}"
+                f"{type} is in {published.to.topic}, for {', '.join(f'{saga} {named(key)}' for saga, key in published.instances)}"
             )
         else:
             instances = [{"saga": saga, "key": key} for saga, key in published.instances]

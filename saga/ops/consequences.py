@@ -21,7 +21,7 @@ from saga.ops.heard import doing, named_instance
 from saga.ops.lines import Tone
 from saga.ops.look import Moment
 from saga.ops.why import because, parked_because, until
-from saga.ops.words import brief, changes, duration, last_line, plain
+from saga.ops.words import brief, changes, duration, last_line, named, plain
 
 MOST_CHANGES = 8  # places of the data told for one decision; all of them are in -o json
 MOST_ITEMS = 2  # items of a mapped step whose commands are told a line each; more of them in one
@@ -319,8 +319,8 @@ def _requested(output: Request) -> Saying:
     if "sagacommand" in about:
         return Tone.QUIET, f"→ tells its parent {named_instance(about['sagacommand'])}: {output.type}"
     if output.type == RELEASE:
-        return Tone.QUIET, f"→ {output.data['saga']} {plain(output.key)} need not be kept any longer"
-    child, step = f"{plain(about.get('sagachild', '?'))} {plain(output.key)}", step_and_action(output.id)[0]
+        return Tone.QUIET, f"→ {output.data['saga']} {named(output.key)} need not be kept any longer"
+    child, step = f"{plain(about.get('sagachild', '?'))} {named(output.key)}", step_and_action(output.id)[0]
     if output.type == UNDO:
         return Tone.PLAIN, f"→ compensates {step}: the child {child} is to undo itself"
     return Tone.PLAIN, f"→ {step} starts the child {child}" if "sagaparent" in about else f"→ {step} starts {child}"

@@ -12,7 +12,7 @@ from saga.engine.schedules import SCHEDULED
 from saga.engine.state import Action, Phase, Status, StepState, Waits, instance_of, split_instance, step_and_action
 from saga.ops.awaited import titled
 from saga.ops.look import Moment
-from saga.ops.words import brief, plain
+from saga.ops.words import brief, named, plain
 
 
 def cause(moment: Moment) -> str:
@@ -42,7 +42,7 @@ def named_instance(command: str) -> str:
         saga, key = split_instance(instance_of(command))
     except ValueError:
         return plain(command)
-    return f"{plain(saga)} {plain(key)}"
+    return f"{plain(saga)} {named(key)}"
 
 
 def doing(step: str, state: StepState | None) -> str:
@@ -112,7 +112,7 @@ def _child(moment: Moment, data: Mapping[str, Any]) -> str:
     state = moment.before.steps.get(step) if moment.before is not None else None
     sent = state.sent if state is not None and isinstance(state.sent, dict) else {}
     reason = f": {plain(str(data['reason']))}" if data.get("reason") else ""
-    child = f"the child {plain(str(sent.get('key', '?')))} of {step}"
+    child = f"the child {named(str(sent.get('key', '?')))} of {step}"
     if given.type == CHILD_COMPLETED:
         return f"{child} completed"
     if given.type == NOTHING:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from typing import Protocol
 
@@ -91,15 +92,19 @@ async def serving(app: Starlette, address: str, told: Callable[[str], None], set
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise Misconfigured(f"{setting} must be host:port, not {address!r}")
-    server = _Server(uvicorn.Config(app, host=host, port=int(port), log_config=None, access_log=False, lifespan="off"))
-    serve = asyncio.create_task(_serve(server), name="http")
+    try:
+        # By ourselves: uvicorn logs in a line of its own that it cannot, and leaves.
+        listening = socket.create_server((host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise Misconfigured(f"cannot listen on {address}: {error}; {setting} names another address, port 0 takes any") from None
+    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+    serve = asyncio.create_task(server.serve(sockets=[listening]), name="http")
     try:
         while not server.started:
             done, _ = await asyncio.wait([serve], timeout=0.01)
             if done:
-                why = serve.exception() or "the address is taken"
-                raise Misconfigured(f"cannot listen on {address}, is it taken? {setting} names another, port 0 takes any: {why}")
-        host, bound = server.servers[0].sockets[0].getsockname()[:2]
+                raise Misconfigured(f"the server on {address} ended as it began: {serve.exception()!r}")
+        host, bound = listening.getsockname()[:2]
         told(f"{host}:{bound}")
         yield
     finally:
@@ -113,10 +118,3 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
-
-
-async def _serve(server: _Server) -> None:
-    try:
-        await server.serve()
-    except SystemExit as error:  # uvicorn's way to say that it could not bind
-        raise OSError(f"uvicorn gave up ({error.code})") from None

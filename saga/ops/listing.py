@@ -16,7 +16,7 @@ from saga.ops.awaited import Awaited, Definitions, Question, awaited, fitting, i
 from saga.ops.lines import Tone, tone_of
 from saga.ops.look import Journals
 from saga.ops.why import PARKED, because, label, parked_because
-from saga.ops.words import coarse, duration, last_line, plain
+from saga.ops.words import coarse, duration, last_line, named, plain
 
 
 class Shown(StrEnum):
@@ -133,13 +133,13 @@ def cells(state: Instance, now: int, saga: Saga[Any, Any] | None = None) -> tupl
     """A row of the table. `saga`: the definition that the instance runs, if it is at hand."""
     steps = ", ".join(dict.fromkeys(_in_brief(name, state) for name in waiting_steps(state)))
     age = coarse(max(0, now - state.started))
-    return tone_of(label(state)), (label(state), state.saga, plain(state.key), age, steps, _what(state, now, fitting(saga, state)))
+    return tone_of(label(state)), (label(state), state.saga, named(state.key), age, steps, _what(state, now, fitting(saga, state)))
 
 
 def question_cells(question: Question, now: int) -> tuple[Tone, tuple[str, ...]]:
     """A row of the table of questions."""
     left = "" if question.until is None else f"in {duration(question.until - now)}" if question.until > now else "overdue"
-    row = (question.saga, plain(question.key), question.step, " or ".join(question.roles), left, question.answer)
+    row = (question.saga, named(question.key), question.step, " or ".join(question.roles), left, question.answer)
     return (Tone.BAD if len(question.roles) > 1 else Tone.PLAIN), row
 
 
@@ -176,7 +176,7 @@ def _wait(name: str, step: StepState, now: int, saga: Saga[Any, Any] | None) -> 
         case Awaited.OPERATOR:
             return f"needs an operator: {last_line(step.reason)}"
         case Awaited.CHILD if isinstance(definition, Child):
-            child = f"{definition.child.name} {plain(str(step.sent['key']))}"
+            child = f"{definition.child.name} {named(str(step.sent['key']))}"
             return f"child {child}" + (" to undo itself" if step.status is Status.COMPENSATING else "")
         case Awaited.TIME:
             return f"time{left}"

@@ -61,6 +61,7 @@ class Came(StrEnum):
     IN_PART = "edited in part"  # some of what was given is no field of its data
     UNCHANGED = "unchanged"  # all of it is none
     SIGNALLED = "signalled"
+    ANSWERED = "answered"
     KEPT = "kept"  # a signal, for an instance that keeps its inputs until an operator lets it go on
     PARKED = "parked"  # it was done, and the instance has parked, or parked again
     REFUSED = "refused"
@@ -69,7 +70,7 @@ class Came(StrEnum):
 
 
 # What came of an action, by the note of its decision. Two actions have no note of their own.
-_NO_NOTES = (Came.REFUSED, Came.UNKNOWN, Came.UNDECIDED, Came.COMPENSATING, Came.IN_PART, Came.UNCHANGED)
+_NO_NOTES = (Came.REFUSED, Came.UNKNOWN, Came.UNDECIDED, Came.COMPENSATING, Came.IN_PART, Came.UNCHANGED, Came.ANSWERED)
 _NOTES = {str(came): came for came in Came if came not in _NO_NOTES}
 _OWN = {(RESUME, "retried"): Came.RESUMED, (COMPENSATE, "cancelled"): Came.COMPENSATING}
 
@@ -194,6 +195,8 @@ def what_came(target: Target, decision: Decision) -> Answer:
     if decision.note == "unmatched":
         return Answer(target, Came.UNKNOWN, "there is no such instance")
     came = _OWN.get((decision.input.type, decision.note)) or _NOTES.get(decision.note)
+    if came is Came.SIGNALLED and decision.input.data.get("role"):
+        came = Came.ANSWERED
     if came is None:
         return Answer(target, Came.REFUSED, plain(decision.detail or decision.note))
     if parked := decision.patch.get("parked"):

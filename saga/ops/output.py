@@ -6,6 +6,7 @@ For people colours and widths are those of the terminal; in a pipe there are non
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -28,6 +29,8 @@ _STYLES = {
     Tone.STUCK: "bold red",
     Tone.QUIET: "dim",
 }
+MOST_PADDED = 40  # cells up to which a column is padded in a pipe; an id may be of hundreds
+LEAST_LAST = 32  # of the last column, which says what is the matter
 _WIDEST = 0.3  # the part of a terminal's width that a cell may take, but for the last, which takes what is left
 
 
@@ -44,6 +47,7 @@ class Output:
         self.format = format
         self._console = Console(file=file, highlight=False, soft_wrap=True)
         self.width = self._console.width if self._console.is_terminal else None
+        self._styles = {} if self._console.no_color else _STYLES  # who wants no colours has a reason that holds for bold, too
 
     @property
     def for_people(self) -> bool:
@@ -65,20 +69,32 @@ class Output:
                 self._raw(json.dumps(value, ensure_ascii=False))
 
     def table(self, headings: Sequence[str], rows: Iterable[tuple[Tone, Sequence[str]]]) -> None:
-        """Columns as wide as they need to be; on a terminal the last is cut, or the whole line if that is not enough."""
+        """Columns as wide as they need to be. On a terminal long cells are cut in the middle and the last at its end; where that
+        would leave little of it, it stands on a line of its own. In a pipe nothing is cut, and no long cell widens all rows.
+        """
         rows = [(tone, self._fitted(row)) for tone, row in rows]
         if not rows:
             return
         widths = [max(cell_len(row[n]) for row in [headings, *(row for _, row in rows)]) for n in range(len(headings))]
-        self._row(headings, widths, Tone.QUIET)
+        if self.width is None:
+            widths = [min(width, max(MOST_PADDED, cell_len(heading))) for width, heading in zip(widths, headings, strict=True)]
+        left = None if self.width is None else self.width - sum(widths[:-1]) - 2 * (len(widths) - 1)
+        below = left is not None and left < min(widths[-1], LEAST_LAST)
+        self._row((*headings[:-1], "") if below else headings, widths, Tone.QUIET)
         for tone, row in rows:
-            self._row(row, widths, tone)
+            self._row((*row[:-1], "") if below else row, widths, tone)
+            if below and row[-1]:
+                self.story([Line(tone if tone is Tone.QUIET else Tone.PLAIN, text) for text in self._below(row[-1])])
+
+    def _below(self, cell: str) -> list[str]:
+        assert self.width is not None
+        return textwrap.wrap(cell, self.width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
 
     def story(self, lines: Iterable[Line]) -> None:
         for tone, margin, text in page(lines, self.width):
             line = Text()
-            line.append(margin, style="dim")
-            line.append(text, style=_STYLES[tone])
+            line.append(margin, style=self._style(Tone.QUIET))
+            line.append(text, style=self._style(tone))
             self._print(line)
 
     def text(self, text: str, tone: Tone = Tone.PLAIN) -> None:
@@ -88,20 +104,23 @@ class Output:
         if self.width is None:
             return row
         widest = max(12, int(self.width * _WIDEST))
-        cut = [cell if cell_len(cell) <= widest else set_cell_size(cell, widest - 1).rstrip() + "…" for cell in row[:-1]]
-        return [*cut, row[-1]]
+        return [*(_in_brief(cell, widest) for cell in row[:-1]), row[-1]]
 
     def _row(self, row: Sequence[str], widths: Sequence[int], tone: Tone) -> None:
-        fixed = "  ".join(set_cell_size(cell, width) for cell, width in zip(row[:-1], widths, strict=False))
+        cells = zip(row[:-1], widths, strict=False)
+        fixed = "  ".join(cell if cell_len(cell) > width else set_cell_size(cell, width) for cell, width in cells)
         line = Text(fixed.rstrip() if not row[-1] else f"{fixed}  ")
         line.append(row[-1])
         if tone is Tone.QUIET:
-            line.stylize("dim")
+            line.stylize(self._style(tone))
         else:
-            line.stylize(_STYLES[tone], 0, len(row[0]))
+            line.stylize(self._style(tone), 0, len(row[0]))
         if self.width is not None:
             line.truncate(self.width, overflow="ellipsis")
         self._print(line)
+
+    def _style(self, tone: Tone) -> str:
+        return self._styles.get(tone, "")
 
     def _print(self, line: Text) -> None:
         line.rstrip()
@@ -111,6 +130,14 @@ class Output:
         print(text, file=self._console.file)
 
 
+def _in_brief(cell: str, most: int) -> str:
+    """Cut in the middle: ids often differ at their end."""
+    if cell_len(cell) <= most:
+        return cell
+    end = (most - 1) // 3
+    return set_cell_size(cell, most - 1 - end).rstrip() + "…" + cell[-end:]
+
+
 @contextmanager
 def progress_bar(messages: Console, what: str, *, least: int = 0) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal while something long is done: it is told how many are done, and of how many.
@@ -118,7 +145,7 @@ def progress_bar(messages: Console, what: str, *, least: int = 0) -> Iterator[Ca
     Up to `least` of them it is over before a bar could be read, and none is shown.
     """
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal)
+    bar = Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal or messages.no_color)
     task = bar.add_task("", visible=not least)
     with bar:
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=total > least)

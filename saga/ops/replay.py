@@ -19,6 +19,7 @@ from saga.ops.look import RACES, Journals
 from saga.ops.output import FAILED, OK, PROBLEMS, Output, progress_bar
 from saga.ops.refold import Refold, Until
 from saga.ops.why import label
+from saga.ops.words import counted
 from saga.runtime.fold import Fold
 
 HEADINGS = ("PARTITION", "OFFSETS", "BATCHES", "VOID", "CLAIMS", "SNAPSHOTS", "DECISIONS", "INSTANCES", "RESULT")
@@ -137,7 +138,10 @@ def _tell(done: Sequence[Replayed], until: Until, output: Output, messages: Cons
     if output.for_people:
         decisions = sum(one.refold.counts.decisions for one in done)
         compared = sum(one.refold.counts.snapshots + (one.restored_from is not None) for one in done)
-        messages.print(f"{decisions} decisions in {len(done)} partitions; {compared} comparisons, byte for byte, no difference")
+        came = f"{counted(compared, 'comparison')}, byte for byte, no difference"
+        if not compared:
+            came = "nothing was compared: there is no snapshot yet (they come as SAGA_SNAPSHOT_BYTES and SAGA_SNAPSHOT_SECONDS say)"
+        messages.print(f"{counted(decisions, 'decision')} in {counted(len(done), 'partition')}; {came}", markup=False)
         if until.instance and (state := done[0].refold.instance()) is not None:
             messages.print(f"{state.id} is {label(state)} after decision {state.seq}", markup=False)
     return OK

@@ -19,7 +19,7 @@ from saga.ops.heard import cause, named_instance
 from saga.ops.lines import Line, Tone, tone_of
 from saga.ops.look import History, Moment
 from saga.ops.why import label, why
-from saga.ops.words import ago, clock, day, duration, plain
+from saga.ops.words import ago, clock, day, duration, named, plain
 
 GAP = 60_000  # ms: from here on a pause is told
 MOST_RUNS = 5  # of one key; all of them are in -o json
@@ -51,7 +51,7 @@ def story(history: History, now: int, saga: Saga[Any, Any] | None = None) -> lis
 
 def _header(history: History, state: Instance, now: int) -> Iterator[Line]:
     early = state.phase is Phase.EARLY
-    yield Line(tone_of(label(state)), f"{state.saga} {plain(state.key)} · {'not started' if early else label(state)}")
+    yield Line(tone_of(label(state)), f"{state.saga} {named(state.key)} · {'not started' if early else label(state)}")
     took = f", took {duration(state.ended - state.started)}" if state.ended is not None and not early else ""
     began = f"{day(state.started)} {clock(state.started)[:8]} UTC, {ago(state.started, now)}{took}"
     yield Line(Tone.QUIET, f"waits for its start since {began}" if early else f"version {state.version} · began {began}")

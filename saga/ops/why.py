@@ -15,7 +15,7 @@ from saga.engine.kinds import Child, Pause, Wait, Waiting
 from saga.engine.schedules import is_schedule
 from saga.engine.state import ACTION_OF, Action, Cause, Instance, Parked, Phase, Status, StepState, Waits, base_name
 from saga.ops.awaited import fitting, items_done, step_of, titled
-from saga.ops.words import ago, duration, last_line, moment, plain
+from saga.ops.words import ago, duration, last_line, moment, named, plain
 
 # Why an instance is parked, by the word that the engine gives. What a participant said follows where it said something.
 PARKED = {
@@ -54,7 +54,7 @@ def label(state: Instance) -> str:
 
 def why(state: Instance, now: int, saga: Saga[Any, Any] | None = None, sent: Mapping[str, int] | None = None) -> str:
     """The sentence. `now` in ms; `sent`: when the last command of each step left, as far as that is known."""
-    name = f"{state.saga} {plain(state.key)}"
+    name = f"{state.saga} {named(state.key)}"
     if state.phase is Phase.EARLY:
         return f"{name} {_early(state, now)}."
     if not state.live:
@@ -175,7 +175,7 @@ class _Speaker:
         saga, key = child.child.name, str(step.sent["key"])
         does = "undo itself" if step.status is Status.COMPENSATING else "end"
         return (
-            f"for the child {saga} {plain(key)} of {name} to {does} (`saga why {shlex.quote(plain(key))} --saga {saga}` says more)"
+            f"for the child {saga} {named(key)} of {name} to {does} (`saga why {shlex.quote(plain(key))} --saga {saga}` says more)"
         )
 
     def _event(self, name: str, step: StepState) -> str:

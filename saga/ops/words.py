@@ -24,6 +24,11 @@ def named(key: str) -> str:
     return plain(key) if key and key == key.strip() else f'"{plain(key)}"'
 
 
+def counted(count: int, one: str) -> str:
+    """1 decision, 2 decisions."""
+    return f"{count} {one}{'' if count == 1 else 's'}"
+
+
 def duration(ms: int) -> str:
     """A length of time in at most two units: 40 ms, 4.2 s, 5 min 3 s, 2 h 14 min, 3 d 4 h."""
     ms = max(0, ms)

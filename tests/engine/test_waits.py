@@ -336,7 +336,7 @@ def test_s30_a_question_is_answered_by_the_role_that_was_asked() -> None:
     assert run.answered("q", role="chief") == []
     assert (run.note, run.detail) == ("operator-refused", "q is answered by the role boss, not by chief")
     run.answered("q", role="")
-    assert run.detail == "q is answered by the role boss, not by nobody in particular"
+    assert run.detail == "q is answered by the role boss, not by nobody in particular: `saga answer … --role boss`"
     assert run.answered("q", note="yes") == ["execute z#1"]
     assert run.log == ["a", "q yes"]
     run.answered("q", note="no")

@@ -96,7 +96,7 @@ def test_a_question_is_listed_answered_once_and_by_the_right_role(saga: Saga) ->
     )
     assert said(saga("answer", "q-1", "approval", '{"ok": true}', "--role", "finance", *WHO)) == (
         0,
-        "form q-1 signalled: it goes on",
+        "form q-1 answered: it goes on",
     )
     assert said(saga("answer", "q-1", "approval", '{"ok": true}', "--role", "finance", *WHO)) == (
         3,
