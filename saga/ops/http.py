@@ -96,7 +96,8 @@ async def serving(app: Starlette, address: str, told: Callable[[str], None], set
         # By ourselves: uvicorn logs in a line of its own that it cannot, and leaves.
         listening = socket.create_server((host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        raise Misconfigured(f"cannot listen on {address}: {error}; {setting} names another address, port 0 takes any") from None
+        why = str(error).partition(" (while")[0]
+        raise Misconfigured(f"cannot listen on {address}: {why}; {setting} names another address, port 0 takes any") from None
     server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     serve = asyncio.create_task(server.serve(sockets=[listening]), name="http")
     try:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -117,3 +120,30 @@ def test_a_process_logs_a_typo_as_a_warning(program: tuple[str, ...], tmp_path: 
     assert done.returncode != 0
     first = json.loads(done.stderr.splitlines()[0])
     assert (first["level"], first["message"]) == ("warning", "SAGA_HTPT is no setting and has no effect; is SAGA_HTTP meant?")
+
+
+def test_it_says_which_version_it_is() -> None:
+    done = CliRunner().invoke(cli, ["--version"])
+    assert (done.exit_code, done.stdout) == (0, f"saga-kafka {version('saga-kafka')}\n")
+
+
+def test_a_log_that_is_not_there_is_not_made_by_running_and_is_named_in_full(tmp_path: Path) -> None:
+    environment = os.environ | {"SAGA_LOG": "file:typo", "SAGA_HTTP": "127.0.0.1:0", "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-m", "saga.cli", "run", "--app", "tests.ops.shop:app"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 2
+    assert f"saga: there is no log in {tmp_path}/typo: `saga topics apply` makes it" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    environment = os.environ | {"SAGA_LOG": f"file:{tmp_path}/log"}
+    assert CliRunner(env=environment).invoke(cli, ["topics", "apply", "--app", "tests.ops.shop:app"]).exit_code == 0
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        line = [sys.executable, "-m", "saga.cli", "run", "--app", "tests.ops.shop:app"]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=environment | {"SAGA_HTTP": address}, check=False)
+    assert done.returncode == 2
+    (told,) = done.stderr.splitlines()
+    assert told.startswith(f"saga: cannot listen on {address}: ")
+    assert told.endswith("; SAGA_HTTP names another address, port 0 takes any")
