@@ -95,6 +95,7 @@ class Surroundings:
     random: Random
     accept_loss: Collection[TopicPartition] = ()
     fatal: Callable[[Exception], None] = logger.error
+    runs: Callable[[], None] = lambda: None  # told whenever a task has come so far that it runs
 
 
 @dataclass(frozen=True)
@@ -288,9 +289,9 @@ class PartitionTask:
             await self._here.log.publish(told)
         self._to(Phase.RUNNING)  # 8
         self._here.metrics.restore.observe(self._clock() - started)
-        logger.info(
-            "partition %d: running, %d instances, %.0f ms", self.number, len(fold.instances), 1000 * (self._clock() - started)
-        )
+        took = 1000 * (self._clock() - started)
+        logger.debug("partition %d: running, %d instances, %.0f ms", self.number, len(fold.instances), took)
+        self._here.runs()
 
     async def _give_way(self) -> None:
         """Code that is behind what the journal's instances run waits before it claims, once (see `versions`)."""

@@ -86,6 +86,7 @@ class Worker:
             random=self._random,
             accept_loss=self._settings.accept_loss,
             fatal=self._fail,
+            runs=self._tell_running,
         )
         self._membership = await self._log.join(self._settings.group, REQUESTS, self)
         try:
@@ -125,6 +126,12 @@ class Worker:
         tasks = [self.tasks.pop(number) for number in sorted(partitions) if number in self.tasks]
         await asyncio.gather(*(task.close(RELEASE_SECONDS) for task in tasks))
         self._kept = {task.number: task.kept for task in tasks if task.kept is not None}
+
+    def _tell_running(self) -> None:
+        """One line for all partitions of an assignment: sixteen lines at every rebalance hide the one that matters."""
+        if all(task.phase is Phase.RUNNING for task in self.tasks.values()):
+            instances = sum(len(task.fold().instances) for task in self.tasks.values())
+            logger.info("all %d partitions run; instances: %d", len(self.tasks), instances)
 
     # --- its pieces ---------------------------------------------------------------------------------------------------------------------
 

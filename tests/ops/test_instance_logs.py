@@ -51,3 +51,22 @@ def test_each_line_about_an_instance_says_which(caplog: pytest.LogCaptureFixture
     assert len(aside) == 1
     assert aside[0].startswith("order.events:0:")
     assert aside[0].endswith(" is a dead letter: json: unexpected end of data: line 1 column 2 (char 1); `saga deadletters` has it")
+
+
+def test_one_line_says_that_all_partitions_run(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "saga")
+
+    async def scene(shop: Shop) -> None:
+        await s.place(shop.log, "o-1")
+        await shop.until("o-1", ended)
+        await shop.orchestrate()
+        await s.place(shop.log, "o-2")
+        await shop.until("o-2", ended)
+
+    play({}, scene)
+    told = [
+        record.getMessage()
+        for record in caplog.records
+        if "partitions run" in record.getMessage() or "running" in record.getMessage()
+    ]
+    assert told == ["all 3 partitions run; instances: 0", "all 3 partitions run; instances: 1"]
