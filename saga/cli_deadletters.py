@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,12 +10,13 @@ import typer
 from saga.cli_parts import FormatOption
 from saga.cli_tool import with_tool
 from saga.errors import Misconfigured
+from saga.log.base import Outgoing
 from saga.ops.commands import Tool
 from saga.ops.deadletters import DeadLetter, Place, Wanted, chosen, redrive, ways_back
 from saga.ops.lines import Tone
 from saga.ops.operate import DEFAULT_RATE, wall_clock
 from saga.ops.output import FAILED, OK, Format
-from saga.ops.words import coarse, named, parse_duration, plain
+from saga.ops.words import coarse, counted, named, parse_duration, plain
 
 _HEADINGS = ("AT", "AGE", "ORIGIN", "TYPE", "KEY", "WHY")
 
@@ -39,8 +41,9 @@ def deadletters_command(
 
     With --redrive --yes each is published again as it came, where it came from. Do that when the cause is gone: what still cannot be
     taken becomes a dead letter once more. What was taken already changes nothing, by its id. Nothing is removed from the list.
+    Of many, those stay that cannot go back, or that somebody has to look at first; each is told with the reason.
 
-    Exit code 0, also if there are none; 1 if one that is named is not there; 2 if one cannot be redriven.
+    Exit code 0, also if there are none; 1 if one that is named is not there; 2 if one that is named cannot be redriven.
     """
     wanted = Wanted([_place(text) for text in at or ()], topic, reason, key, parse_duration(older))
     if yes and not again:
@@ -56,30 +59,36 @@ async def deadletters(tool: Tool, wanted: Wanted, limit: int, rate: float, *, re
     if missing := set(wanted.places) - {letter.place for letter in found}:
         tool.say(f"saga: no such dead letter: {', '.join(map(str, sorted(missing)))}")
         return FAILED
-    records = await ways_back(tool.log, found) if redriven else []
-    if not rate:
+    if not redriven:
         shown = found[-limit:] if limit else found
         _show(tool, shown, now)
         if tool.output.for_people:
             more = f"; the latest {len(shown)} are shown, --limit 0 shows all" if len(shown) < len(found) else ""
-            tool.say(f"{len(found) or 'no'} dead letter{'s' if len(found) != 1 else ''}{more}")
-        if redriven and found:
-            tool.say("Nothing was done. To publish them again where they came from: --redrive --yes")
+            tool.say(f"{counted(len(found), 'dead letter') if found else 'no dead letters'}{more}")
         return OK
-    done, letters = 0, iter(found)
+    goes, stays = await ways_back(tool.log, found, wanted)
+    for text in stays:
+        tool.say(text)
+    if not rate:
+        _show(tool, [letter for letter, _ in goes], now)
+        tool.say(f"{len(goes)} would be published again; nothing was done. To do it: --redrive --yes")
+        return OK
+    return await _redrive(tool, goes, rate)
+
+
+async def _redrive(tool: Tool, goes: Sequence[tuple[DeadLetter, Outgoing]], rate: float) -> int:
+    done: list[DeadLetter] = []
     try:
-        async for record in redrive(tool.log, records, rate):
-            done += 1
-            letter = next(letters)
+        async for letter, record in redrive(tool.log, goes, rate):
+            done.append(letter)
             if tool.output.for_people:
                 of = f"{plain(letter.type) or 'it'}, key {named(letter.key)}, " if letter.key else f"{plain(letter.type) or 'it'} "
                 tool.output.text(f"{letter.place}: {of}is in {record.to} again", Tone.GOOD)
-    finally:
+    finally:  # also for who is stopped, or meets a log that does not answer
         if not tool.output.for_people:
-            tool.output.values([letter.to_json() for letter in found[:done]])
-        tool.say(
-            f"{done} of {len(found)} published again; what became of each, `saga show KEY` says, or this list if it is a dead letter"
-        )
+            tool.output.values([letter.to_json() for letter in done])
+        what = f"{len(done)} of {len(goes)} published again"
+        tool.say(f"{what}; what became of each, `saga show KEY` says, or this list if it is a dead letter")
     return OK
 
 

@@ -80,7 +80,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *CONFIGURED,
     },
     "saga.cli_check": {"saga.cli_parts", "saga.connect", "saga.ops", *CONFIGURED},
-    "saga.cli_deadletters": {"saga.cli_parts", "saga.cli_tool", "saga.errors", "saga.ops"},
+    "saga.cli_deadletters": {"saga.cli_parts", "saga.cli_tool", "saga.errors", "saga.log.base", "saga.ops"},
     "saga.cli_parts": {"saga.app", "saga.ops", *CONFIGURED},
     "saga.cli_participant": {"saga.cli_parts", "saga.conformance", "saga.connect", "saga.ops", *CONFIGURED},
     "saga.cli_pictures": {"saga.cli_parts", "saga.app", "saga.pictures", "saga.errors"},

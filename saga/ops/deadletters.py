@@ -11,7 +11,7 @@ Nothing marks a dead letter as redriven: its topic is a log, and forgets it afte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,10 +19,17 @@ from saga.cloudevents import iso_time, parse_json
 from saga.deadletter import SAMPLE, TOO_LARGE
 from saga.engine.messages import DEADLETTERS
 from saga.errors import Misconfigured, Unreadable
-from saga.log.base import Log, Outgoing, Record, StoredRecord, TopicPartition
+from saga.log.base import Log, Outgoing, Record, StoredRecord, TopicPartition, TopicSpec
 from saga.ops.look import Readable
 
 _WHY = ("ce_sagareason", "ce_sagadetail")  # why it was set aside the last time; if it is again, the reason of then is added
+
+# Reasons with which one that goes back may do harm, or cannot do good: a person looks at each.
+LOOK_FIRST = {
+    "unknown-saga": "if its parent has turned back since, nobody waits for it (`saga why`); with --reason unknown-saga it goes",
+    "conflict": "its key was used for other data, which stands",
+    "contradiction": "it contradicts what was decided",
+}
 
 
 class Place(NamedTuple):
@@ -95,16 +102,27 @@ class DeadLetter:
             "value": value,
         }
 
-    def again(self) -> Outgoing:
-        """It as it came, to where it came from. Raises Misconfigured if it does not say where, or is not there as a whole."""
-        topic_partition, _, offset = self.origin.rpartition(":")
-        topic, _, partition = topic_partition.rpartition(":")
-        if not (topic and partition.isdecimal() and offset.isdecimal()):
-            raise Misconfigured(f"{self.place} does not say where it came from; publish it anew")
+    @property
+    def way(self) -> TopicPartition | None:
+        """Where it came from, if it says so."""
+        place, _, offset = self.origin.rpartition(":")
+        topic, _, partition = place.rpartition(":")
+        return TopicPartition(topic, int(partition)) if topic and partition.isdecimal() and offset.isdecimal() else None
+
+    def stays(self, topics: Mapping[str, TopicSpec]) -> str:
+        """Why it cannot go back; "" if it can. `topics`: those that are there."""
+        if self.way is None:
+            return "it does not say where it came from"
         if self.reason == TOO_LARGE and len(self.record.value or b"") == SAMPLE:
-            raise Misconfigured(f"{self.place} was too large: only its beginning is here, {self.origin} had the whole")
+            return f"it was too large, and only its beginning is here; {self.origin} had the whole"
+        spec = topics.get(self.way.topic)
+        return f"{self.way} is not there any more" if spec is None or self.way.partition >= spec.partitions else ""
+
+    def again(self) -> Outgoing:
+        """It as it came, to where it came from."""
+        assert self.way is not None
         headers = tuple(header for header in self.record.headers if header[0] not in _WHY)
-        return Outgoing(TopicPartition(topic, int(partition)), Record(self.record.key, self.record.value, headers))
+        return Outgoing(self.way, Record(self.record.key, self.record.value, headers))
 
 
 async def dead_letters(log: Readable) -> AsyncIterator[DeadLetter]:
@@ -131,22 +149,35 @@ async def chosen(log: Readable, wanted: Wanted, now: int) -> list[DeadLetter]:
     return sorted(found, key=lambda letter: (letter.at, letter.place))
 
 
-async def ways_back(log: Log, letters: Sequence[DeadLetter]) -> list[Outgoing]:
-    """What would be published again. Raises Misconfigured for one that cannot be, before anything is."""
-    records = [letter.again() for letter in letters]
-    topics = await log.describe(sorted({record.to.topic for record in records}))
-    for letter, record in zip(letters, records, strict=True):
-        spec = topics.get(record.to.topic)
-        if spec is None or record.to.partition >= spec.partitions:
-            raise Misconfigured(f"{letter.place} came from {record.to}, which is not there any more")
-    return records
+async def ways_back(log: Log, letters: Sequence[DeadLetter], wanted: Wanted) -> tuple[list[tuple[DeadLetter, Outgoing]], list[str]]:
+    """What would be published again, and a sentence for each that stays.
+
+    One that is named stays only if there is no way; of many, those stay too whose reason asks for a look at each, unless it is named.
+    Raises Misconfigured if one that is named by its place stays.
+    """
+    places = [letter.way for letter in letters if letter.way is not None]
+    topics = await log.describe(sorted({to.topic for to in places}))
+    goes, stays = [], []
+    for letter in letters:
+        why_not = letter.stays(topics)
+        if not why_not and not wanted.places and wanted.reason is None:
+            why_not = LOOK_FIRST.get(letter.reason, "")
+        if not why_not:
+            goes.append((letter, letter.again()))
+        elif wanted.places:
+            raise Misconfigured(f"{letter.place} stays: {why_not}")
+        else:
+            stays.append(f"{letter.place} stays: {why_not}")
+    return goes, stays
 
 
-async def redrive(log: Log, records: Sequence[Outgoing], rate: float) -> AsyncIterator[Outgoing]:
+async def redrive(
+    log: Log, letters: Sequence[tuple[DeadLetter, Outgoing]], rate: float
+) -> AsyncIterator[tuple[DeadLetter, Outgoing]]:
     """Publish them again, at most `rate` a second; each is given out when it is acknowledged. Raises Unavailable."""
     loop = asyncio.get_running_loop()
     begin = loop.time()
-    for number, record in enumerate(records):
+    for number, (letter, record) in enumerate(letters):
         await asyncio.sleep(max(0.0, begin + number / rate - loop.time()))
         await log.publish([record])
-        yield record
+        yield letter, record

@@ -16,8 +16,7 @@ from saga.errors import Misconfigured
 from saga.log.base import Headers, Log, Outgoing, Record, TopicPartition
 from saga.log.partition import home
 from saga.ops.commands import Tool
-from saga.ops.deadletters import Place, Wanted, chosen, dead_letters, ways_back
-from saga.ops.operate import wall_clock
+from saga.ops.deadletters import LOOK_FIRST, Place, Wanted, chosen, dead_letters
 from saga.ops.output import Format, Output
 from tests.ops import shop as s
 from tests.ops.shop import PARTITIONS, Shop, ended, play
@@ -126,7 +125,7 @@ def test_a_redrive_is_shown_then_done_and_taken_once() -> None:
         await shop.log.publish([letter, letter])  # twice: whoever sets aside says so at least once
         typed = Typed(shop.log)
         assert await typed(redriven=True) == 0
-        assert typed.err.getvalue().endswith("Nothing was done. To publish them again where they came from: --redrive --yes\n")
+        assert typed.err.getvalue() == "1 would be published again; nothing was done. To do it: --redrive --yes\n"
         await asyncio.sleep(5)
         assert not await typed.tool.histories("o-1", None, whole=False)
         typed = Typed(shop.log)
@@ -157,24 +156,45 @@ def test_what_still_cannot_be_taken_is_set_aside_once_more_with_one_reason() -> 
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("record", "why"),
     [
-        (Record(b"k", b"{}", ()), "0:0 does not say where it came from; publish it anew"),
-        (aside(order("k"), origin="order.events:9:0"), "0:0 came from order.events:9, which is not there any more"),
-        (aside(order("k"), origin="gone.events:0:0"), "0:0 came from gone.events:0, which is not there any more"),
+        (Record(b"k", b"{}", ()), "it does not say where it came from"),
+        (aside(order("k"), origin="order.events:9:0"), "order.events:9 is not there any more"),
+        (aside(order("k"), origin="gone.events:0:0"), "gone.events:0 is not there any more"),
         (
             aside(Record(b"k", b"x" * 65_536, ()), "too-large"),
-            "0:0 was too large: only its beginning is here, order.events:0:0 had the whole",
+            "it was too large, and only its beginning is here; order.events:0:0 had the whole",
         ),
     ],
 )
-def test_what_has_no_way_back_is_told_before_anything_is_published(record: Record, told: str) -> None:
+def test_what_has_no_way_back_stays_and_says_why(record: Record, why: str) -> None:
     async def scene(shop: Shop) -> None:
         to = TopicPartition(DEADLETTERS, 0)
         await shop.log.publish([Outgoing(to, record), Outgoing(to, aside(order("o-1"), origin=f"{of('o-1')}:0"))])
-        with pytest.raises(Misconfigured) as caught:
-            await ways_back(shop.log, await chosen(shop.log, EVERY, wall_clock()))
-        assert str(caught.value) == told
+        typed = Typed(shop.log)
+        assert await typed(redriven=True) == 0
+        assert typed.err.getvalue().startswith(f"0:0 stays: {why}\n1 would be published again; nothing was done.")
+        with pytest.raises(Misconfigured, match="0:0 stays: "):
+            await typed(Wanted([Place(0, 0), Place(0, 1)]), redriven=True, rate=10)
+        await asyncio.sleep(5)
+        assert not await typed.tool.histories("o-1", None, whole=False), "nothing was published"
+
+    play({}, scene)
+
+
+@pytest.mark.parametrize("reason", LOOK_FIRST)
+def test_what_may_do_harm_goes_only_if_its_reason_or_its_place_is_named(reason: str) -> None:
+    async def scene(shop: Shop) -> None:
+        await shop.log.publish([Outgoing(TopicPartition(DEADLETTERS, 0), aside(order("o-1"), reason, f"{of('o-1')}:0"))])
+        for wanted, told in (
+            (EVERY, "0 would be published again"),
+            (Wanted(topic="order.events"), "0 would be published again"),
+            (Wanted(reason=reason), "1 would be published again"),
+            (Wanted([Place(0, 0)]), "1 would be published again"),
+        ):
+            typed = Typed(shop.log)
+            assert await typed(wanted, redriven=True) == 0
+            assert told in typed.err.getvalue()
 
     play({}, scene)
 
