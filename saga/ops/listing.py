@@ -75,10 +75,8 @@ class Listing:
             ("step", None if wanted.step is None else base_name(wanted.step), steps),
             ("reason", wanted.reason, PARKED),
         ):
-            if name is not None and name not in known:
-                raise Misconfigured(
-                    f"--{option} {plain(name)}: there is none; known are {', '.join(sorted(known)) or 'none at all'}"
-                )
+            if name is not None and known and name not in known:  # where nothing is known, nothing has run yet
+                raise Misconfigured(f"--{option} {plain(name)}: there is none; known are {', '.join(sorted(known))}")
 
 
 def unknown(_state: Instance) -> None:

@@ -59,10 +59,12 @@ async def _set_aside(log: Log, key: str, now: int) -> AsyncIterator[str]:
 
 
 async def _undecided(log: Log, fold: Fold, topics: Collection[str], key: str) -> AsyncIterator[Undecided]:
-    positions = {partition: position.offset for partition, position in fold.positions.items()}
-    for topic, spec in (await log.describe(sorted({REQUESTS, *topics}))).items():
+    positions = {}
+    there = await log.describe(sorted({REQUESTS, *topics, *(partition.topic for partition in fold.positions)}))
+    for topic, spec in there.items():
         for partition in _read_at(topic, spec.partitions, fold):
-            positions.setdefault(partition, 0)
+            read = fold.positions.get(partition)
+            positions[partition] = read.offset if read is not None else 0
     bounds = await log.bounds(sorted(positions), committed=True)
     for partition, (start, end) in bounds.items():
         begin = max(start, positions[partition], end - MOST)

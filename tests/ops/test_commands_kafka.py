@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,9 @@ from uuid import uuid4
 
 import pytest
 
+from saga.log.base import Outgoing, Record, TopicPartition
 from saga.log.kafka import KafkaLog
+from saga.log.partition import home
 from saga.ops.look import History, Journals
 from tests.conftest import SessionBroker
 from tests.ops import shop as s
@@ -100,6 +103,10 @@ class World:
     def place(self, *keys: str) -> None:
         self.do(s.place(self._log, *keys))
 
+    def say(self, key: str, value: bytes) -> None:
+        to = TopicPartition("order.events", home(key, s.PARTITIONS))
+        self.do(self._log.publish([Outgoing(to, Record(key.encode(), value, (("ce_type", b"order.placed.v1"),)))]))
+
     def until(self, key: str, true: Any) -> None:
         self.do(self._until(key, true))
 
@@ -127,6 +134,7 @@ def test_the_commands_of_an_operator(broker: SessionBroker) -> None:
             assert out.startswith("shop o-1 parked: it parked again: its own code raised at pay: KeyError: 'payment_ref' (shop.py:")
         with saga.orchestrator("app"):
             check_retrying(saga)
+            check_deadletters(saga, world)
             for key in ("o-1", ODD, "o-3"):
                 world.until(key, ended)
         code, out, _ = saga.run("show", "o-1")
@@ -135,6 +143,10 @@ def test_the_commands_of_an_operator(broker: SessionBroker) -> None:
         assert "✓ completed after" in out
         assert saga.run("why", "o-1")[0] == 0
         check_replaying(saga)
+        world.place("o-4")
+        code, out, err = saga.run("why", "o-4", "--app", "tests.ops.shop:app")
+        assert (code, out) == (1, "")
+        assert "; its order.placed.v1 is in order.events:" in err, "nobody runs, and it says so"
 
 
 def check_looking(saga: Commands) -> None:
@@ -169,6 +181,21 @@ def check_retrying(saga: Commands) -> None:
     answers = saga.json("retry", "--saga", "shop", "--reason", "user-code", "--yes", "--why", "fixed", "--rate", "20", "-o", "json")
     assert {answer["came"] for answer in answers} == {"retried"}
     assert sorted(answer["key"] for answer in answers) == ["o-1", "o-3", ODD]
+
+
+def check_deadletters(saga: Commands, world: World) -> None:
+    world.say("bad", b"{")
+    end = time.monotonic() + 60
+    while not (aside := saga.json("deadletters", "--key", "bad", "-o", "json")) and time.monotonic() < end:
+        pass
+    (one,) = aside
+    assert (one["reason"], one["value"]) == ("json", "{")
+    assert "its order.placed.v1 was set aside as a dead letter" in saga.run("why", "bad")[2]
+    assert saga.run("deadletters", one["at"], "--redrive", "--yes")[0] == 0
+    while len(saga.json("deadletters", "--key", "bad", "-o", "json")) < 2 and time.monotonic() < end:
+        pass
+    first, again = saga.json("deadletters", "--key", "bad", "-o", "json")
+    assert int(again["origin"].split(":")[2]) > int(first["origin"].split(":")[2]), "it came from where it was published again"
 
 
 def check_replaying(saga: Commands) -> None:
