@@ -1,4 +1,5 @@
-"""`saga graph` and `saga map`: what is defined, as a drawing. Nothing is connected to; only the app's own modules are imported."""
+"""`saga graph` and `saga map`: what is defined, as a drawing. Nothing is connected to, unless an instance is named; only the app's own
+modules are imported."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,7 +15,16 @@ from rich.text import Text
 
 from saga.app import App, Reactor
 from saga.cli_parts import AppOption, named_app
+from saga.cli_tool import with_tool
+from saga.engine.book import Book
+from saga.engine.definition import Saga
+from saga.engine.state import Instance, Waits, base_name
 from saga.errors import Misconfigured
+from saga.ops.acting import one
+from saga.ops.commands import Tool
+from saga.ops.operate import wall_clock
+from saga.ops.output import FAILED, OK, Format
+from saga.ops.why import why
 from saga.pictures.flow import flow_of
 from saga.pictures.flow_sketch import flow_sketch
 from saga.pictures.flow_svg import COLUMNS, flow_svg
@@ -33,7 +43,16 @@ class Picture(StrEnum):
 
 
 _BY_SUFFIX = {".svg": Picture.SVG, ".mmd": Picture.MERMAID, ".dot": Picture.DOT, ".gv": Picture.DOT, ".txt": Picture.TEXT}
-_STYLES = {"title": "bold", "accent": "bold magenta", "back": "yellow", "soft": "dim", "": ""}
+_STYLES = {
+    "title": "bold",
+    "accent": "bold magenta",
+    "back": "yellow",
+    "soft": "dim",
+    "now": "cyan",
+    "good": "green",
+    "bad": "red",
+    "": "",
+}
 
 PictureOption = Annotated[Picture | None, typer.Option("--format", "-f", help="else what --out ends with, else text")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="the file to write, in place of stdout")]
@@ -42,6 +61,7 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="the file to write
 def graph(
     name: Annotated[str, typer.Argument(metavar="NAME", help="of the saga", show_default=False)],
     version: Annotated[int | None, typer.Option("--version", help="of the saga; else the newest")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="mark where this instance stands; read from the journal")] = None,
     format: PictureOption = None,
     out: OutOption = None,
     columns: Annotated[int, typer.Option("--columns", min=1, help="in an SVG, at most so many steps side by side")] = COLUMNS,
@@ -49,22 +69,53 @@ def graph(
 ) -> None:
     """Draw one saga.
 
-    Its steps, conditions and time-outs, where there is no way back, and how it is undone. No server is needed.
+    Its steps, conditions and time-outs, where there is no way back, and how it is undone. No server is needed; with --key the journal
+    is read, and each step says how far it is.
 
-    Exit code 2 if there is no such saga.
+    Exit code 2 if there is no such saga, 1 if no instance of it has this key.
     """
-    book = named_app(app).book
+    book, wanted = named_app(app).book, _format(format, out)
+    if key is None:
+        _draw(_defined(book, name, version), wanted, out, columns)
+        return
+    if wanted not in (Picture.TEXT, Picture.SVG):
+        raise Misconfigured(f"--key is for text and SVG; {wanted} cannot mark a step")
+
+    async def drawn(tool: Tool) -> int:
+        _defined(book, name, None)
+        if not (found := await one(tool, key, name)):
+            return FAILED
+        _draw(_defined(book, name, found[0].version), wanted, out, columns, found[0])
+        return OK
+
+    with_tool(Format.TABLE, book, drawn)
+
+
+def _defined(book: Book, name: str, version: int | None) -> Saga[Any, Any]:
+    """Raises Misconfigured if there is none."""
     saga = book.definition(name) if version is None else {one.version: one for one in book.all() if one.name == name}.get(version)
     if saga is None:
         known = ", ".join(f"{one.name} v{one.version}" for one in book.all())
         raise Misconfigured(f"no saga {name}{f' v{version}' if version else ''} in this app; there are {known}")
-    flow, wanted = flow_of(saga), _format(format, out)
+    return saga
+
+
+def _draw(saga: Saga[Any, Any], wanted: Picture, out: Path | None, columns: int, of: Instance | None = None) -> None:
+    """`of`: an instance whose steps are marked."""
+    flow, states = flow_of(saga), None if of is None else _states(of)
     if wanted is Picture.TEXT:
-        _say(flow_text(flow), out)
+        why_now = [] if of is None else [Said("", ""), Said("", why(of, wall_clock(), saga))]
+        _say([*flow_text(flow, states), *why_now], out)
     elif wanted is Picture.SVG:
-        _write(flow_svg(flow, columns=columns), out)
+        _write(flow_svg(flow, states, columns), out)
     else:
         _write((mermaid if wanted is Picture.MERMAID else dot)(flow_sketch(flow)), out)
+
+
+def _states(of: Instance) -> dict[str, str]:
+    """What each step is, in a word; "parked" where it waits for an operator."""
+    stuck = {base_name(name) for name, step in of.steps.items() if step.waits is Waits.OPERATOR}
+    return {name: "parked" if name in stuck else str(step.status) for name, step in of.steps.items() if "/" not in name}
 
 
 def map_(

@@ -83,7 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "saga.cli_deadletters": {"saga.cli_parts", "saga.cli_tool", "saga.errors", "saga.log.base", "saga.ops"},
     "saga.cli_parts": {"saga.app", "saga.ops", *CONFIGURED},
     "saga.cli_participant": {"saga.cli_parts", "saga.conformance", "saga.connect", "saga.ops", *CONFIGURED},
-    "saga.cli_pictures": {"saga.cli_parts", "saga.app", "saga.pictures", "saga.errors"},
+    "saga.cli_pictures": {"saga.cli_parts", "saga.cli_tool", "saga.app", "saga.engine", "saga.errors", "saga.ops", "saga.pictures"},
     "saga": {"saga.app", "saga.lazy", "saga.topics", "saga.participant.http", *WHOLE},
     "saga.cli_operate": {"saga.cli_parts", "saga.cli_tool", "saga.engine", "saga.errors", "saga.ops"},
     "saga.cli_tool": {"saga.cli_parts", "saga.connect", "saga.engine", "saga.errors", "saga.ops"},

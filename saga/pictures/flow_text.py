@@ -6,27 +6,29 @@ each saying after which it comes unless that is simply the one above.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from saga.engine.nodes import START
+from saga.pictures.card import STATES
 from saga.pictures.flow import Box, Flow, Kind, Mark
 
 INDENT = "    "
 
 
 class Said(NamedTuple):
-    """A line and how it is to stand out: "title", "accent", "back", "soft", or "" for not at all."""
+    """A line and how it is to stand out: "title", "accent", "soft", "now", "good", "back", "bad", or "" for not at all."""
 
     style: str
     text: str
 
 
-def flow_text(flow: Flow) -> list[Said]:
+def flow_text(flow: Flow, states: Mapping[str, str] | None = None) -> list[Said]:
+    """`states`: of an instance's steps by name, as `card.STATES` knows them."""
     begin, *steps, end = flow.boxes
     lines = [Said("title", begin.title), *(Said("soft", INDENT + line) for line in begin.lines)]
     for number, box in enumerate(steps, 1):
-        lines += [Said("", ""), *_step(flow, number, box, [begin, *steps][number - 1])]
+        lines += [Said("", ""), *_step(flow, number, box, (states or {}).get(box.name, ""))]
     lines += [Said("", ""), Said("title", "completed"), *(Said("soft", INDENT + line) for line in end.lines)]
     undone = [box for box in reversed(steps) if box.undo]
     if begin.undo:
@@ -35,10 +37,13 @@ def flow_text(flow: Flow) -> list[Said]:
     return lines
 
 
-def _step(flow: Flow, number: int, box: Box, above: Box) -> Iterable[Said]:
+def _step(flow: Flow, number: int, box: Box, state: str) -> Iterable[Said]:
+    above = flow.boxes[number - 1]
     words = [*([box.kind] if box.kind is not Kind.COMMAND else []), *box.marks]
     name = f"{number:>2}  {box.title}" + (f"  ({', '.join(words)})" if words else "")
     yield Said("accent" if Mark.PIVOT in box.marks else "title", name)
+    if stands := STATES.get(state):
+        yield Said(stands.tone, f"{INDENT}{stands.sign} {state}")
     before = [link.source for link in flow.links if link.target == box.name]
     if before != [above.name]:
         yield Said("soft", INDENT + "after " + _and(["the start" if name == START.name else name for name in before]))

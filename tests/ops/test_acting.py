@@ -141,6 +141,17 @@ def test_what_is_published_under_a_key_that_is_there_or_with_a_field_that_is_not
     assert "saga.scheduled.v1" not in str(nothing.exception), "that is for orchestrators to say"
 
 
+def test_a_drawing_says_where_an_instance_stands(saga: Saga, tmp_path: Path) -> None:
+    started(saga, "g-1")
+    drawn = saga("graph", "form", "--key", "g-1", *APP).stdout
+    assert re.search(r"\d  approval .*\n    … waiting\n", drawn), drawn
+    assert "form g-1 waits for the answer" in drawn
+    assert saga("graph", "form", "--key", "g-1", *APP, "--out", str(tmp_path / "g.svg")).exit_code == 0
+    assert 'class="step is-now"' in (tmp_path / "g.svg").read_text(encoding="utf-8")
+    assert saga("graph", "form", "--key", "nobody", *APP).exit_code == 1
+    assert isinstance(saga("graph", "form", "--key", "g-1", *APP, "-f", "dot").exception, Misconfigured)
+
+
 def test_a_list_says_what_is_waited_for(saga: Saga) -> None:
     started(saga, "w-1")
     saga("answer", "w-1", "approval", '{"ok": true}', "--role", "finance", *WHO)
