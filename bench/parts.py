@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,11 @@ class Bench:
         async with self._shop("saturated") as (stage, log):
             return await saturated(stage, log, self._closed(self.sizes.saturated_seconds))
 
+    async def pair(self) -> dict[str, Any]:
+        """The same with two orchestrators, as one runs them: they share the partitions, and one process is one core."""
+        async with replace(self, orchestrators=2)._shop("pair") as (stage, log):
+            return await saturated(stage, log, self._closed(self.sizes.saturated_seconds))
+
     async def floor(self) -> dict[str, Any]:
         async with self._stage("engine") as engine, self._stage("floor") as floor:
             return await versus(engine, floor, self._closed(self.sizes.floor_seconds), self.sizes.floor_rounds)
@@ -103,6 +108,7 @@ class Bench:
 # In this order: what comes first also warms up the broker's Java.
 PARTS: dict[str, Callable[[Bench], Coroutine[Any, Any, Any]]] = {
     "saturated": Bench.saturated,
+    "pair": Bench.pair,
     "latency": Bench.latency,
     "floor": Bench.floor,
     "takeover": Bench.takeover,

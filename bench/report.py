@@ -62,6 +62,7 @@ def sections(found: dict[str, Any]) -> Iterable[Section]:
     """The numbers that were measured."""
     makers: dict[str, Callable[[Any], Section]] = {
         "saturated": _saturated,
+        "pair": lambda found: _saturated(found, " and two orchestrators"),
         "latency": _latency,
         "floor": _floor,
         "takeover": _takeover,
@@ -72,7 +73,7 @@ def sections(found: dict[str, Any]) -> Iterable[Section]:
             yield make(found[part])
 
 
-def _saturated(found: dict[str, Any]) -> Section:
+def _saturated(found: dict[str, Any], more: str = "") -> Section:
     commit, append = found["commit_inputs"], found["append_ms"]
     rows = [
         ("completed sagas", f"{found['sagas_per_second']:,.0f} a second"),
@@ -81,7 +82,7 @@ def _saturated(found: dict[str, Any]) -> Section:
         ("inputs decided by one commit", f"{commit['mean']:.0f} (p95 {commit['p95']:.0f})"),
         ("one commit", f"{append['mean']:.1f} ms (p95 {append['p95']:.1f} ms)"),
     ]
-    return Section((f"Saturated: {found['in_flight']:,} in flight", ""), rows, found["others"])
+    return Section((f"Saturated: {found['in_flight']:,} in flight{more}", ""), rows, found["others"])
 
 
 def _latency(found: list[dict[str, Any]]) -> Section:
@@ -170,7 +171,10 @@ def markdown(found: dict[str, Any]) -> str:
 def brief(found: dict[str, Any]) -> str:
     """The numbers that somebody who has not decided yet asks for. `found` is of a whole run."""
     saturated, floor, memory = found["saturated"], found["floor"], found["memory"]
-    rows: list[Row] = [("completed sagas of five steps, saturated", f"{saturated['sagas_per_second']:,.0f} a second")]
+    rows: list[Row] = [
+        ("completed sagas of five steps, saturated", f"{saturated['sagas_per_second']:,.0f} a second"),
+        ("… with two orchestrators", f"{found['pair']['sagas_per_second']:,.0f} a second"),
+    ]
     rows += [
         (
             f"from start to end, at {each['rate']} a second",

@@ -42,8 +42,8 @@ def test_each_part_measures_something_and_has_a_table(part: str, tmp_path: Path)
     assert all(len(row) == len(section.columns) for row in section.rows), "a row does not fit its table"
     if part == "latency":
         assert found[0]["sagas"] == 20, "a start went without its end"
-    elif part == "saturated":
-        assert set(found["cpu"]) == {"orchestrator", "services-1", "load"}
+    elif part in ("saturated", "pair"):
+        assert set(found["cpu"]) == {"orchestrator", "services-1", "load", *(["orchestrator-2"] if part == "pair" else [])}
         assert found["commit_inputs"]["mean"] >= 1, "no commit was seen in the orchestrator's metrics"
     elif part == "floor":
         assert found["throughput_ratio"] > 0
