@@ -18,7 +18,7 @@ from saga.cli_parts import AppOption, named_app
 from saga.cli_tool import with_tool
 from saga.engine.book import Book
 from saga.engine.definition import Saga
-from saga.engine.state import Instance, Waits, base_name
+from saga.engine.state import Instance, Status, Waits, base_name
 from saga.errors import Misconfigured
 from saga.ops.acting import one
 from saga.ops.commands import Tool
@@ -43,6 +43,9 @@ class Picture(StrEnum):
 
 
 _BY_SUFFIX = {".svg": Picture.SVG, ".mmd": Picture.MERMAID, ".dot": Picture.DOT, ".gv": Picture.DOT, ".txt": Picture.TEXT}
+_UNDONE = (Status.COMPENSATED, Status.COMPENSATING)
+# Of the states of a mapped step and its items, the one that stands later here is told.
+_TELLING = ("", *(status for status in Status if status not in _UNDONE), *_UNDONE, "parked")
 _STYLES = {
     "title": "bold",
     "accent": "bold magenta",
@@ -102,7 +105,7 @@ def _defined(book: Book, name: str, version: int | None) -> Saga[Any, Any]:
 
 def _draw(saga: Saga[Any, Any], wanted: Picture, out: Path | None, columns: int, of: Instance | None = None) -> None:
     """`of`: an instance whose steps are marked."""
-    flow, states = flow_of(saga), None if of is None else _states(of)
+    flow, states = flow_of(saga), None if of is None else states_of(of)
     if wanted is Picture.TEXT:
         why_now = [] if of is None else [Said("", ""), Said("", why(of, wall_clock(), saga))]
         _say([*flow_text(flow, states), *why_now], out)
@@ -112,10 +115,14 @@ def _draw(saga: Saga[Any, Any], wanted: Picture, out: Path | None, columns: int,
         _write((mermaid if wanted is Picture.MERMAID else dot)(flow_sketch(flow)), out)
 
 
-def _states(of: Instance) -> dict[str, str]:
-    """What each step is, in a word; "parked" where it waits for an operator."""
-    stuck = {base_name(name) for name, step in of.steps.items() if step.waits is Waits.OPERATOR}
-    return {name: "parked" if name in stuck else str(step.status) for name, step in of.steps.items() if "/" not in name}
+def states_of(of: Instance) -> dict[str, str]:
+    """What each step is, in a word: "parked" where it waits for an operator; a mapped step is undone where one of its items is."""
+    found: dict[str, str] = {}
+    for name, step in of.steps.items():
+        word = "parked" if step.waits is Waits.OPERATOR else str(step.status)
+        if "/" not in name or word in (*_UNDONE, "parked"):
+            found[base_name(name)] = max(word, found.get(base_name(name), ""), key=_TELLING.index)
+    return found
 
 
 def map_(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from saga.cli_pictures import states_of
+from saga.engine.state import Instance, Status, StepState, Waits
 from tests.pages import ROOT, blocks_of
 from tests.pictures.drawn import read
 
@@ -53,6 +55,24 @@ def test_columns_make_a_drawing_narrow() -> None:
 )
 def test_a_mistake_is_told_with_what_to_do(words: list[str], said: str) -> None:
     assert said in saga(*words, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("steps", "word"),
+    [
+        ({"m": Status.EXECUTING, "m/0": Status.DONE, "m/1": Status.EXECUTING}, "executing"),
+        ({"m": Status.DONE, "m/0": Status.DONE, "m/1": Status.DONE}, "done"),
+        ({"m": Status.DONE, "m/0": Status.COMPENSATING, "m/1": Status.COMPENSATED}, "compensating"),
+        ({"m": Status.DONE, "m/0": Status.COMPENSATED, "m/1": Status.REFUSED}, "compensated"),
+        ({"m": Status.SKIPPED}, "skipped"),
+    ],
+)
+def test_a_mapped_step_is_marked_as_its_items_are(steps: dict[str, Status], word: str) -> None:
+    of = Instance("s:k:1", "s", "k", 1, "", 0, 0, "")
+    of.steps = {name: StepState(status, Waits.NOTHING, attempt=1, decided=0) for name, status in steps.items()}
+    assert states_of(of) == {"m": word}
+    of.steps["m/0"] = StepState(Status.EXECUTING, Waits.OPERATOR, attempt=1, decided=0)
+    assert states_of(of) == {"m": "parked"}
 
 
 DRAWINGS = {  # by file: the command that draws it, and the app
