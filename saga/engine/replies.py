@@ -24,7 +24,7 @@ from saga.engine.decision import Input
 from saga.engine.draft import Draft, Ignored
 from saga.engine.kinds import Mapped, Waiting
 from saga.engine.settle import give_up_verifying, missed, receive, settle_unknown, turn_back
-from saga.engine.state import ACTION_OF, BY_HAND, Action, Cause, Phase, Status, StepState, Waits, base_name, command_id
+from saga.engine.state import ACTION_OF, BY_HAND, Action, Cause, Phase, Status, StepState, Waits, base_name, command_id, instance_of
 from saga.engine.waits import remedied
 
 
@@ -71,7 +71,7 @@ class Reply:
 
     def _find(self, draft: Draft) -> tuple[str, Action]:
         """The step and action of the command id; older rounds of it too, as far as `done` is concerned."""
-        run = ":".join(self.command.split(":")[:3])
+        run = instance_of(self.command)
         name, _, tail = self.command.removeprefix(f"{run}:").partition(":")
         text, _, round = tail.partition("~")
         state = draft.state.steps.get(name)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from saga.cloudevents import CloudEvent, iso_time, parse, parse_time
 from saga.engine import trace
 from saga.engine.messages import EXPIRED, FAILED, NOTHING, Command, Event, Message, events_topic, faults
-from saga.engine.state import Action
+from saga.engine.state import Action, instance_of
 from saga.errors import Unreadable
 from saga.log.base import StoredRecord
 from saga.participant.inbox import MAX_ID
@@ -146,7 +146,7 @@ def read_command(address: Address, fields: Mapping[str, str], handlers: Mapping[
         raise Unreadable("schema", f"not a valid {event.type}: {what}") from error
     started = _started(address.instance, decided)
     if subject_id:  # a run that undoes an earlier one (S28) is young, but what it is about is as old as that
-        started = min(started, _started(":".join(subject_id.split(":")[:3]), decided))
+        started = min(started, _started(instance_of(subject_id), decided))
     return Received(address, handler, payload, action, subject_id, int(address.attempt), decided, started)
 
 
