@@ -75,6 +75,8 @@ def command_line(pid: int) -> str:
     """The command line of a live process, empty if there is none (or it has ended and only waits to be collected)."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except ProcessLookupError:  # it ended between the two
+        return ""
     except FileNotFoundError:
         if Path("/proc/self").exists():
             return ""

@@ -51,6 +51,9 @@ async def publish_or_set_aside(log: Log, records: Sequence[Outgoing], told: Call
         to, refused = records[0]
         logger.error("a record can never be published, since %s", error)
         told(to.topic)
-        with suppress(Rejected):
-            aside = dead_letter(refused, TOO_LARGE, str(error), most=SAMPLE)
-            await log.publish([Outgoing(TopicPartition(DEADLETTERS, 0), aside)])
+        there = TopicPartition(DEADLETTERS, 0)
+        try:
+            await log.publish([Outgoing(there, dead_letter(refused, TOO_LARGE, str(error), most=SAMPLE))])
+        except Rejected:
+            with suppress(Rejected):  # then at least that there was one
+                await log.publish([Outgoing(there, dead_letter(Record(None, None), TOO_LARGE, str(error)))])

@@ -53,6 +53,19 @@ def test_the_others_are_published_and_the_refused_one_is_kept_with_the_reason() 
     run(scene())
 
 
+def test_where_not_even_its_beginning_is_taken_it_is_told_that_there_was_one() -> None:
+    async def scene() -> None:
+        log = MemoryLog(MemoryBroker())
+        await log.open()
+        await log.create([TopicSpec("pay.commands", 1, 1, SMALL), TopicSpec(DEADLETTERS, 1, 1, {"max.message.bytes": "10000"})])
+        large = Outgoing(TopicPartition("pay.commands", 0), Record(b"k", LARGE.encode()))
+        await publish_or_set_aside(log, [large], lambda _: None)
+        (aside,) = await everything(log, DEADLETTERS)
+        assert (aside.value, header_fields(aside.headers)["sagareason"]) == (None, "too-large")
+
+    run(scene())
+
+
 class Done(Event, type="big.done.v1"): ...
 
 

@@ -186,7 +186,11 @@ class Edit(Asking):
 
     type_ = "saga.edit.v1"
     data: Any = Field(description="All of the saga's data, as its definition has it.")
-    was: Any = Field(default=None, description="The data that this replaces; if it is another by now, this is refused. null: any.")
+    was: str | None = Field(
+        default=None,
+        description="Of the data that this replaces: BLAKE2b, 12 bytes, in hex, of its JSON with sorted keys and no spaces. If it is "
+        "another by now, this is refused. null: any.",
+    )
 
 
 class Signal(Asking):

@@ -24,7 +24,7 @@ from saga.engine.draft import Draft
 from saga.engine.kinds import Child, Mapped, Wait
 from saga.engine.messages import CHILD_COMPLETED
 from saga.engine.settle import give_up_verifying, past_pivot, pivot_is_out, receive, settle_unknown, turn_back
-from saga.engine.state import ACTION_OF, BY_HAND, Action, Cause, Phase, Status, StepState, Waits
+from saga.engine.state import ACTION_OF, BY_HAND, Action, Cause, Phase, Status, StepState, Waits, digest
 from saga.engine.waits import answer, is_open, keep_early, wait_on, will_wait
 
 RETRY, RESUME, CANCEL = "saga.retry.v1", "saga.resume.v1", "saga.cancel.v1"
@@ -33,6 +33,13 @@ COMPENSATE, SKIP, EDIT, SIGNAL = "saga.compensate.v1", "saga.skip.v1", "saga.edi
 
 class Refused(Exception):
     """The action is not allowed here, because …"""
+
+
+def refuse_other_run(draft: Draft, given: Input) -> None:
+    """Raises Refused if the saga has begun anew since whoever acts looked at it."""
+    meant = given.data.get("instance")
+    if meant and meant != draft.state.id:
+        raise Refused(f"this was meant for {meant}, and now it is {draft.state.id}")
 
 
 def retry(draft: Draft, _data: Mapping[str, Any]) -> str:
@@ -142,7 +149,7 @@ def edit(draft: Draft, data: Mapping[str, Any]) -> str:
     """Raises Refused; ValidationError for data that is not the saga's."""
     if draft.state.parked is None:
         raise Refused("data is edited only while it is parked, when nothing else changes it")
-    if data.get("was") not in (None, draft.state.data):
+    if data.get("was") not in (None, digest(draft.state.data)):
         raise Refused("somebody else has changed its data meanwhile; look again")
     draft.put_data("", draft.read("", draft.saga.data, data.get("data")))
     return "edited"

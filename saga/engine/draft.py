@@ -88,7 +88,7 @@ class Draft:
             return function(*arguments, **options)
         except (Exception, SystemExit) as error:  # SystemExit too: one definition must not end the process for all
             lines = traceback.format_exception(error)
-            raise UserCodeRaised(step, "".join(lines)[-4000:]) from error
+            raise UserCodeRaised(step, readable("".join(lines)[-4000:])) from error
 
     def read(self, step: str, message: type[BaseModel], data: Any) -> Any:
         """A reply's payload as its class. Raises ValidationError if it is invalid, UserCodeRaised if a validator raised another error."""
@@ -109,7 +109,9 @@ class Draft:
         """Take over what `start` or `done` returned. Raises UserCodeRaised if it is not the saga's data, or too large (S32)."""
         if not isinstance(data, self.saga.data):
             raise UserCodeRaised(step, f"{step or 'start'} must return a {self.saga.data.__name__}, not {type(data).__name__}")
-        if strange := _strange(data):  # `model_copy(update=…)` takes any name, and what has no field is not in the JSON
+        if strange := self.call(
+            step, _strange, data
+        ):  # `model_copy(update=…)` takes any name, and what has no field is not in the JSON
             raise UserCodeRaised(step, f"{step or 'start'} set {strange}")
         value = self._plain(step, data, "the instance's data")
         # `model_copy(update=…)` checks nothing: what cannot be read back would park the instance later, where no fix helps.
@@ -350,14 +352,19 @@ class Draft:
         self._model = None
 
 
+def readable(text: str) -> str:
+    """The text as it can be written: a lone surrogate, which UTF-8 has not, is replaced."""
+    return text.encode(errors="replace").decode()
+
+
 def _strange(data: BaseModel) -> str:
     """A name that was given a value and is no field, if there is one, with the field that may be meant."""
     declared = type(data)
     if len(data.__dict__) <= len(declared.model_fields):
         return ""
     for name in data.__dict__:
-        if name not in declared.model_fields and not hasattr(declared, name):  # a cached property is kept there, too
-            near = get_close_matches(name, declared.model_fields, 1)
+        if name not in declared.model_fields and not hasattr(declared, str(name)):  # a cached property is kept there, too
+            near = get_close_matches(str(name), declared.model_fields, 1)
             return f"{name!r}, which {declared.__name__} has not" + (f"; is {near[0]!r} meant?" if near else "")
     return ""
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from saga.engine.actions import ACTIONS, CANCEL, COMPENSATE, GO_ON, RESUME, RETRY, SIGNAL, SKIP, Refused
+from saga.engine.actions import ACTIONS, CANCEL, COMPENSATE, GO_ON, RESUME, RETRY, SIGNAL, SKIP, Refused, refuse_other_run
 from saga.engine.advance import advance, park_if_quiet
 from saga.engine.decision import DeadLetter, Input, Output
 from saga.engine.draft import Draft, UserCodeRaised
@@ -20,10 +20,12 @@ _KEPT_FIRST = (RETRY, RESUME)  # these do nothing but let what was kept be decid
 
 def operate(before: Draft, given: Input) -> tuple[Draft, str, str]:
     """An operator's action (S30): refused with the reason, or done; with it go the inputs that were kept until then."""
-    parked, draft, meant = before.state.parked, before.copy(), given.data.get("instance")
-    if meant and meant != draft.state.id:  # it has begun anew since whoever acts looked at it
-        return draft, "operator-refused", f"this was meant for {meant}, and now it is {draft.state.id}"
-    if draft.saga.schedule is not None and given.type in (CANCEL, COMPENSATE):
+    parked, draft = before.state.parked, before.copy()
+    try:
+        refuse_other_run(draft, given)
+    except Refused as refused:
+        return draft, "operator-refused", str(refused)
+    if draft.saga.schedule is not None and draft.state.key == draft.state.saga and given.type in (CANCEL, COMPENSATE):
         return draft, "operator-refused", "the app has this schedule, so it goes on; take it out of the app, and then cancel it"
     if not draft.state.live:
         return draft, "operator-refused", f"it is not parked but {draft.state.phase}" if given.type == RETRY else "it has ended"

@@ -51,7 +51,7 @@ def returned(function: Callable[..., Any]) -> Any:
         given = _annotations(function).get("return")
     except Exception:  # a name that is only there for a type checker
         return None
-    return given if isinstance(given, type) else None
+    return given if isinstance(given, type) and given is not Any else None
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -76,10 +76,10 @@ class Reply:
         text, _, round = tail.partition("~")
         state = draft.state.steps.get(name)
         action = _ACTIONS.get(text)
-        if (
-            run != draft.state.id and action is not Action.EXECUTE
-        ):  # of the run that this one undoes, only what is to be undone matters
-            action = None
+        if run != draft.state.id and (run != draft.state.undoes or action is not Action.EXECUTE):
+            raise Ignored(
+                "unmatched", "it answers another run"
+            )  # of the run that this one undoes only what is to be undone matters
         whole = state is not None and "/" not in name and isinstance(draft.step(name), Mapped)  # its iterations have commands
         if state is None or action is None or whole:
             raise Ignored("unmatched", f"no command {self.command!r} was sent")

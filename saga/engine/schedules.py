@@ -62,7 +62,7 @@ def announcement(saga: Saga[Any, Any]) -> Scheduled:
 
 def is_schedule(state: Instance) -> bool:
     """Whether this is a schedule's instance, told without its definition: an app may have it no more."""
-    return state.key == state.saga and isinstance(state.data, dict) and set(state.data) == set(Turn.model_fields)
+    return isinstance(state.data, dict) and set(state.data) == set(Turn.model_fields)
 
 
 def _schedule(target: Saga[Any, Any], name: str, schedule: Schedule, make: Callable[[Slot], Any]) -> Saga[Scheduled, Turn]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from saga.engine.draft import Draft, UserCodeRaised
+from saga.engine.draft import Draft, UserCodeRaised, readable
 from saga.engine.kinds import Child, Mapped, Waiting
 from saga.engine.state import Cause, Phase, Status, Waits
 
@@ -27,10 +27,11 @@ def receive(draft: Draft, name: str, message: Any) -> None:
     except UserCodeRaised as raised:
         if not isinstance(told := raised.__cause__, TurnBack):
             raise
-        if past_pivot(draft) or pivot_is_out(draft):
-            what = f"{name} wants to turn back, but from the pivot on there is only forward: {told}"
+        why = readable(draft.call(name, str, told))[:500]
+        if draft.state.phase is Phase.RUNNING and (past_pivot(draft) or pivot_is_out(draft)):
+            what = f"{name} wants to turn back, but from the pivot on there is only forward: {why}"
             raise UserCodeRaised(name, what) from None
-        turn_back(draft, Cause("decided", name, str(told)[:500]))
+        turn_back(draft, Cause("decided", name, why))
 
 
 def turn_back(draft: Draft, cause: Cause) -> None:

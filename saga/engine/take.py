@@ -6,7 +6,7 @@ import orjson
 from pydantic import ValidationError
 
 from saga.engine import family
-from saga.engine.actions import ACTIONS, GO_ON, Refused, end_attempts, settle_endless
+from saga.engine.actions import ACTIONS, GO_ON, Refused, end_attempts, refuse_other_run, settle_endless
 from saga.engine.advance import advance
 from saga.engine.decision import DeadLetter, Input, Kind
 from saga.engine.draft import Draft, Ignored, UserCodeRaised
@@ -71,6 +71,7 @@ def _take(draft: Draft, given: Input, believe: bool) -> str:
     elif given.kind is Kind.TIMER:
         note = _timer(draft, given.data["step"], given.data["due"])
     else:
+        refuse_other_run(draft, given)  # a signal that was kept may have been meant for the run before
         note = ACTIONS[given.type](draft, given.data)
         if given.type not in GO_ON or note == "early":
             return note

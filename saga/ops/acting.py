@@ -13,7 +13,7 @@ from saga.engine.actions import CANCEL, COMPENSATE, EDIT, RESUME, RETRY, SIGNAL,
 from saga.engine.decision import Announce
 from saga.engine.kinds import Wait
 from saga.engine.schedules import is_schedule
-from saga.engine.state import Action, Instance, Phase, Status, Waits
+from saga.engine.state import Action, Instance, Phase, Status, Waits, digest
 from saga.errors import Misconfigured
 from saga.ops.awaited import step_of
 from saga.ops.blanks import blank
@@ -102,7 +102,7 @@ async def edit(tool: Tool, chosen: Chosen, change: Callable[[Any], Any], act: Ac
         raise Misconfigured("that is its data already; nothing was done")
     for line in told:
         tool.say(f"  {line}")
-    act = replace(act, action=EDIT, data={"data": data, "was": found[0].data})
+    act = replace(act, action=EDIT, data={"data": data, "was": digest(found[0].data)})
     return await _send(tool, [_meant(found[0])], act)
 
 

@@ -11,16 +11,19 @@ Nothing marks a dead letter as redriven: its topic is a log, and forgets it afte
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from saga.cloudevents import iso_time, parse_json
-from saga.deadletter import SAMPLE, TOO_LARGE
+from saga.deadletter import SAMPLE
 from saga.engine.messages import DEADLETTERS
-from saga.errors import Misconfigured, Unreadable
+from saga.errors import Misconfigured, Rejected, Unreadable
 from saga.log.base import Log, Outgoing, Record, StoredRecord, TopicPartition, TopicSpec
 from saga.ops.look import Readable
+
+logger = logging.getLogger(__name__)
 
 _WHY = ("ce_sagareason", "ce_sagadetail")  # why it was set aside the last time; if it is again, the reason of then is added
 
@@ -113,7 +116,7 @@ class DeadLetter:
         """Why it cannot go back; "" if it can. `topics`: those that are there."""
         if self.way is None:
             return "it does not say where it came from"
-        if self.reason == TOO_LARGE and len(self.record.value or b"") == SAMPLE:
+        if len(self.record.value or b"") == SAMPLE:
             return f"it was too large, and only its beginning is here; {self.origin} had the whole"
         spec = topics.get(self.way.topic)
         return f"{self.way} is not there any more" if spec is None or self.way.partition >= spec.partitions else ""
@@ -179,5 +182,9 @@ async def redrive(
     begin = loop.time()
     for number, (letter, record) in enumerate(letters):
         await asyncio.sleep(max(0.0, begin + number / rate - loop.time()))
-        await log.publish([record])
+        try:
+            await log.publish([record])
+        except Rejected as error:
+            logger.warning("%s stays: %s", letter.place, error)
+            continue
         yield letter, record

@@ -18,7 +18,7 @@ from saga.cloudevents import CloudEvent, iso_time
 from saga.engine.actions import COMPENSATE, RESUME, RETRY
 from saga.engine.decision import Decision, Request, Send
 from saga.engine.messages import REQUESTS
-from saga.engine.state import Parked, Phase, step_and_action
+from saga.engine.state import Parked, Phase, digest, step_and_action
 from saga.errors import Unavailable
 from saga.log.base import Log, Outgoing, TopicPartition
 from saga.log.partition import home
@@ -210,9 +210,9 @@ def what_came(target: Target, decision: Decision) -> Answer:
 def _edited(target: Target, decision: Decision) -> Answer:
     """What the class of its data made of what it was given: of names that it does not know, nothing."""
     given = decision.input.data
-    made = decision.data[0] if decision.data is not None else given.get("was")
+    made = decision.data[0] if decision.data is not None else None
     lost = ", ".join(path for path, _ in passed_over(given["data"], made))
-    if "was" in given and made == given["was"]:
+    if digest(made) == given.get("was"):
         what = f"its data has no {lost}" if lost else "its data's class makes of it what it was"
         return Answer(target, Came.UNCHANGED, f"{what}; nothing is changed, and it is still parked")
     if lost:

@@ -40,9 +40,13 @@ logger = logging.getLogger("saga.participant")
 
 
 class Relay:
-    """One process's relay. `run` is its task; the rest may be called while it runs."""
+    """One process's relay. `run` is its task; the rest may be called while it runs. Raises Misconfigured if its store has one already."""
 
     def __init__(self, service: str, store: Store, log: Log, settings: Settings, meter: Meter) -> None:
+        if store.relay is not None:
+            raise Misconfigured(
+                "this Store has a runner already; give each participant a Store of its own, on the same database or not"
+            )
         self.id = uuid.uuid4().hex
         self._service = service
         self._store = store
@@ -60,10 +64,6 @@ class Relay:
     async def run(self) -> None:
         """Publish what comes, until cancelled."""
         loop = asyncio.get_running_loop()
-        if self._store.relay is not None:
-            raise Misconfigured(
-                "this Store has a runner already; give each participant a Store of its own, on the same database or not"
-            )
         end = self._store.on_commit(lambda put: _call(loop, self._look) if put else None)
         self._store.relay = self.id
         try:

@@ -24,7 +24,7 @@ from saga.cloudevents import CloudEvent, parse
 from saga.config import Config
 from saga.connect import open_log
 from saga.engine.messages import Event, faults, topic_of
-from saga.errors import Misconfigured, Unavailable, Unreadable
+from saga.errors import Misconfigured, Rejected, Unavailable, Unreadable
 from saga.log.base import Outgoing, StoredRecord, TopicPartition, TopicSpec
 from saga.log.kafka_security import client_security
 from saga.log.partition import home
@@ -90,7 +90,8 @@ class FaustReactor:
     async def say(self, event: Event, *, id: str, cause: CloudEvent) -> None:
         """Publish an event under the key of the one that caused it, and return when it is acknowledged.
 
-        `id`: the same whenever the same fact is told again. Raises Unavailable if the log does not take it: then it may have.
+        `id`: the same whenever the same fact is told again. Raises Unavailable if the log does not take it: then it may have. Raises
+        Unreadable if it never will.
         """
         trace = cause.attributes.get("traceparent", "")
         told = {"traceparent": trace} if trace else {}
@@ -98,7 +99,10 @@ class FaustReactor:
             event.__type__, id, event.__service__, event.model_dump(mode="json"), cause.time, cause.subject, attributes=told
         )
         to = TopicPartition(topic_of(type(event)), home(cause.subject, self._partitions))
-        await self._log.publish([Outgoing(to, sent.record(cause.subject.encode()))])
+        try:
+            await self._log.publish([Outgoing(to, sent.record(cause.subject.encode()))])
+        except Rejected as error:  # it will not be taken the next time either
+            raise Unreadable("too-large", f"what is said of it, {event.__type__}, is too large: {error}") from error
 
     @property
     def ready(self) -> bool:

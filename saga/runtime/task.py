@@ -286,7 +286,7 @@ class PartitionTask:
         self._leftover, self._begun, self._horizon, self._moved, self._appending = [], 0, None, 0, False
         await self._read_inputs()  # 7
         if told := [*schedules_to_tell(self._place, fold), *back(self._place.book, fold)]:
-            await self._here.log.publish(told)
+            await publish_or_set_aside(self._here.log, told, self._refused)
         self._to(Phase.RUNNING)  # 8
         self._here.metrics.restore.observe(self._clock() - started)
         took = 1000 * (self._clock() - started)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from saga.engine.decision import DeadLetter
+from saga.engine.state import digest
 from tests.engine.kit import LINE, PIVOT, Made, Part, Run, event_for, make, started
 
 STUCK = {"a": Part(), "b": Part(after=("a",), unknown="park", attempts=1), "c": Part(after=("b",))}
@@ -321,7 +322,7 @@ def test_s30_edit_changes_the_data_while_parked_and_nothing_else() -> None:
     assert (run.instance.data["text"], run.instance.steps, run.instance.parked) == ("new", before, since)
     run.operate("edit", data={"text": "no key"})
     refused(run, "key: Field required")
-    seen = run.instance.data
+    seen = digest(run.instance.data)
     assert run.operate("edit", data={"key": "k1", "text": "newer"}, was=seen) == []
     assert (run.note, run.instance.data["text"]) == ("edited", "newer")
     run.operate("edit", data={"key": "k1", "text": "lost"}, was=seen)

@@ -7,7 +7,7 @@ from functools import cached_property
 import pytest
 from pydantic import BaseModel
 
-from saga import START, Command, Event, Saga, TurnBack, hours
+from saga import START, Command, Event, Refusal, Saga, TurnBack, hours
 from saga.testing import Bench, explore
 
 
@@ -33,8 +33,23 @@ class Cancel(Command[Cancelled], service="hotel"):
     trip_id: str
 
 
-class Ticket(Command[Ticketed], service="air"):
+class Full(Refusal, type="air.full.v1"): ...
+
+
+class Ticket(Command[Ticketed], service="air", refuses=(Full,)):
     trip_id: str
+
+
+class Rated(Event, type="rating.rated.v1"): ...
+
+
+class Rate(Command[Rated], service="rating"):
+    trip_id: str
+
+
+class Strange:
+    def __str__(self) -> str:
+        return None  # type: ignore[return-value]
 
 
 class Verdict(Event, type="office.verdict.v1"):
@@ -51,7 +66,7 @@ class Trip(BaseModel):
         return self.trip_id.upper()
 
 
-def trip(*, limit: int = 100, late_no: bool = False, wrong: str = "") -> Saga[Wanted, Trip]:
+def trip(*, limit: int = 100, late_no: object = None, wrong: object = None) -> Saga[Wanted, Trip]:
     """hotel → approval → ticket, the pivot. A room that costs more than `limit`, and a person's no, turn it back."""
     saga = Saga("trip", version=1, starts_on=Wanted, key=lambda w: w.trip_id, data=Trip, deadline=hours(9))
 
@@ -67,7 +82,7 @@ def trip(*, limit: int = 100, late_no: bool = False, wrong: str = "") -> Saga[Wa
     def booked(t: Trip, reply: Booked) -> Trip:
         if reply.price > limit:
             raise TurnBack(f"{reply.price} is too much")
-        return t.model_copy(update={wrong or "room": reply.price})
+        return t.model_copy(update={wrong or "room": reply.price})  # type: ignore[dict-item]
 
     @hotel.compensate
     def cancel(_: Trip, sent: Book) -> Cancel:
@@ -87,8 +102,8 @@ def trip(*, limit: int = 100, late_no: bool = False, wrong: str = "") -> Saga[Wa
 
     @ticket.done
     def ticketed(t: Trip, _reply: Ticketed) -> Trip:
-        if late_no:
-            raise TurnBack("too late for that")
+        if late_no is not None:
+            raise TurnBack(late_no)
         return t
 
     return saga
@@ -115,7 +130,7 @@ def test_a_reply_that_will_not_do_is_undone_like_any_other() -> None:
 
 
 def test_from_the_pivot_on_it_is_a_mistake_and_parks() -> None:
-    with Bench(trip(late_no=True)) as b:
+    with Bench(trip(late_no="too late for that")) as b:
         b.answer(Book, Booked(price=80))
         case = b.start(Wanted(trip_id="t"))
         case.answer("approval", Verdict(trip_id="t", ok=True), role="office")
@@ -135,6 +150,43 @@ def test_a_cached_property_of_the_data_is_no_strange_name() -> None:
     with Bench(trip()) as b:
         b.answer(Book, Booked(price=80))
         assert b.start(Wanted(trip_id="t")).data.room == 80
+
+
+def test_a_name_that_is_no_text_parks_too() -> None:
+    with Bench(trip(wrong=7)) as b:
+        b.answer(Book, Booked(price=80))
+        assert b.start(Wanted(trip_id="t")).parked == "user-code"
+
+
+@pytest.mark.parametrize("reason", ["\ud800", Strange()], ids=["no UTF-8", "no text"])
+def test_a_reason_that_cannot_be_written_harms_nobody(reason: object) -> None:
+    with Bench(trip(late_no=reason)) as b:
+        b.answer(Book, Booked(price=80))
+        case = b.start(Wanted(trip_id="t"))
+        case.answer("approval", Verdict(trip_id="t", ok=True), role="office")
+        assert case.parked == "user-code"
+
+
+def test_what_turns_back_already_is_not_parked_by_a_late_no() -> None:
+    saga = trip()
+
+    @saga.step(after=saga.steps["hotel"], best_effort=True, compensation=None)
+    def rate(t: Trip) -> Rate:
+        return Rate(trip_id=t.trip_id)
+
+    @rate.done
+    def rated(_t: Trip, _reply: Rated) -> Trip:
+        raise TurnBack("a bad hotel")
+
+    with Bench(saga) as b:
+        b.answer(Book, Booked(price=80))
+        b.silence(Rate)
+        b.refuse(Ticket, Full())
+        case = b.start(Wanted(trip_id="t"))
+        case.answer("approval", Verdict(trip_id="t", ok=True), role="office")
+        assert case.state == "compensating"
+        b.reply(case, Rate, Rated())
+        assert (case.outcome, case.steps["hotel"]) == ("compensated", "compensated")
 
 
 @pytest.mark.parametrize("ok", [True, False])

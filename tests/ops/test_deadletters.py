@@ -165,6 +165,10 @@ def test_what_still_cannot_be_taken_is_set_aside_once_more_with_one_reason() -> 
             aside(Record(b"k", b"x" * 65_536, ()), "too-large"),
             "it was too large, and only its beginning is here; order.events:0:0 had the whole",
         ),
+        (
+            aside(Record(b"k", b"x" * 65_536, ()), "schema"),
+            "it was too large, and only its beginning is here; order.events:0:0 had the whole",
+        ),
     ],
 )
 def test_what_has_no_way_back_stays_and_says_why(record: Record, why: str) -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,6 +97,10 @@ def test_a_definition_that_cannot_work_names_its_file_and_line() -> None:
     def taken(cmd: NotePayment, _work: Work) -> PaymentTaken:
         return PaymentTaken(payment_id=cmd.note, amount=1)
 
+    def anything(cmd: NotePayment, _work: Work) -> Any:
+        return PaymentNoted(note=cmd.note)
+
+    Participant("payment").handles(NotePayment)(anything)
     with pytest.raises(DefinitionError, match="is answered by PaymentNoted, but its handler says that it returns PaymentTaken"):
         Participant("payment").handles(NotePayment)(taken)  # type: ignore[arg-type]
 
