@@ -34,7 +34,7 @@ test: lint
 
 check: lint
 	@mkdir -p .cache
-	$(BIN)/pytest --basetemp=.cache/pytest-check -m "not kafka and not postgresql and not prometheus and not browser and not slow"
+	$(BIN)/pytest -n auto --dist loadfile --basetemp=.cache/pytest-check -m "not kafka and not postgresql and not prometheus and not browser and not slow"
 
 bench: $(READY)
 	@infra/prepare.sh demo

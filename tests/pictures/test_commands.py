@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from saga.cli import cli
 from saga.cli_pictures import states_of
 from saga.engine.state import Instance, Status, StepState, Waits
 from tests.pages import ROOT, blocks_of
@@ -24,6 +26,13 @@ def saga(*words: str, code: int = 0, app: str = APP) -> subprocess.CompletedProc
     return done
 
 
+def drawn(*words: str, app: str = APP) -> str:
+    """What the same command prints, in this process: a drawing needs no other."""
+    done = CliRunner().invoke(cli, [*words, "--app", app])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
 def test_in_a_pipe_it_is_text_without_colours() -> None:
     said = saga("graph", "every-kind").stdout
     assert said == (ROOT / "tests/pictures/golden/every.txt").read_text(encoding="utf-8")
@@ -33,13 +42,13 @@ def test_in_a_pipe_it_is_text_without_colours() -> None:
 def test_every_format_goes_to_stdout_or_into_a_file_by_its_ending(tmp_path: Path) -> None:
     for format, name in (("svg", "x.svg"), ("mermaid", "x.mmd"), ("dot", "x.gv"), ("text", "x.txt")):
         for command in (["graph", "every-kind"], ["map"]):
-            printed = saga(*command, "-f", format).stdout
-            assert saga(*command, "--out", str(tmp_path / name)).stdout == ""
+            printed = drawn(*command, "-f", format)
+            assert drawn(*command, "--out", str(tmp_path / name)) == ""
             assert (tmp_path / name).read_text(encoding="utf-8") == printed
 
 
 def test_columns_make_a_drawing_narrow() -> None:
-    wide, narrow = (read(saga("graph", "every-kind", "-f", "svg", *more).stdout) for more in ([], ["--columns", "1"]))
+    wide, narrow = (read(drawn("graph", "every-kind", "-f", "svg", *more)) for more in ([], ["--columns", "1"]))
     assert float(narrow.get("width", "")) < float(wide.get("width", ""))
 
 
@@ -96,7 +105,7 @@ DRAWINGS = {  # by file: the command that draws it, and the app
 def test_the_drawings_in_the_docs_are_what_the_commands_print(name: str) -> None:
     """To draw one anew: the command with --out, as docs/PICTURES.md has it."""
     command, app = DRAWINGS[name]
-    printed = saga(*command.split(), "-f", "svg", app=app).stdout
+    printed = drawn(*command.split(), "-f", "svg", app=app)
     kept = (ROOT / "docs/images" / f"{name}.svg").read_text(encoding="utf-8")
     assert printed == kept, f"run: saga {command} --app {app} --out docs/images/{name}.svg"
 
