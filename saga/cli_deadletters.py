@@ -103,7 +103,7 @@ def _show(tool: Tool, letters: list[DeadLetter], now: int) -> None:
             plain(letter.origin),
             plain(letter.type),
             named(letter.key) if letter.record.key is not None else "",
-            plain(f"{letter.reason}: {letter.detail}" if letter.detail else letter.reason),
+            plain(letter.why),
         )
         for letter in letters
     ]

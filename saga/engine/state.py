@@ -267,7 +267,7 @@ def split_instance(instance: str) -> tuple[str, str]:
 
 
 def digest(data: Any) -> str:
-    """What is remembered of the payload that started an instance: another one under the same key is a conflict (S6)."""
+    """Whether two JSON values are the same, without keeping both: the payload of a start (S6), the data that an edit replaces (S30)."""
     return hashlib.blake2b(orjson.dumps(data, option=orjson.OPT_SORT_KEYS), digest_size=12).hexdigest()
 
 

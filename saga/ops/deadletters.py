@@ -83,6 +83,10 @@ class DeadLetter:
         found = [value for header, value in self.record.headers if header == f"ce_{name}"]
         return found[-1].decode(errors="replace") if found else ""
 
+    @property
+    def why(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
     def is_of(self, key: str) -> bool:
         return key in (self.key, self.said("subject"))
 

@@ -52,7 +52,7 @@ async def _set_aside(log: Log, key: str, now: int) -> AsyncIterator[str]:
         return
     letters = [letter async for letter in dead_letters(log) if letter.is_of(key)]
     for letter in letters[-1:]:
-        why = plain(f"{letter.reason}: {letter.detail}" if letter.detail else letter.reason)
+        why = plain(letter.why)
         more = f", the last of {len(letters)}" if len(letters) > 1 else ""
         said, find = plain(letter.type) or "record", f"saga deadletters --key {shlex.quote(plain(key))}"
         yield f"its {said} was set aside as a dead letter {ago(letter.at, now)}{more} ({why}); `{find}` has it"
